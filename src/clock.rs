@@ -1,0 +1,63 @@
+//! The machine's clock and the process's signals.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+use std::{io, thread};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::report::Exit;
+use crate::run::{Clock, Signal};
+
+/// How long a signal may go unnoticed during a sleep.
+const SLICE: Duration = Duration::from_millis(50);
+
+pub struct SystemClock {
+    started: Instant,
+    stop: Arc<AtomicBool>,
+}
+
+impl SystemClock {
+    /// Starts counting, and takes SIGTERM and SIGINT for a wish to stop in good order. A second
+    /// one ends the process at once.
+    pub fn start() -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // The order matters: the shutdown looks at what the signal *before* has set.
+            let code = Exit::Stopped as i32;
+            flag::register_conditional_shutdown(signal, code, Arc::clone(&stop))?;
+            flag::register(signal, Arc::clone(&stop))?;
+        }
+        Ok(Self { started: Instant::now(), stop })
+    }
+}
+
+impl Clock for SystemClock {
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn sleep(&mut self, duration: Duration) {
+        let until = Instant::now() + duration;
+        while self.signal() == Signal::None {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(SLICE));
+        }
+    }
+
+    fn signal(&self) -> Signal {
+        match self.stop.load(Ordering::Relaxed) {
+            false => Signal::None,
+            true => Signal::Stop,
+        }
+    }
+}

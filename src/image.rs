@@ -1,0 +1,215 @@
+//! Image references: parse, normalise, match.
+//!
+//! The grammar and its normal form are those of the Go package
+//! `github.com/distribution/reference` (`ParseDockerRef`), which the kubelet and containerd use.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The domain of a reference that names none.
+const DEFAULT_DOMAIN: &str = "docker.io";
+/// What Docker called the same registry before.
+const LEGACY_DOMAIN: &str = "index.docker.io";
+/// The path prefix of single-word names on the default domain.
+const OFFICIAL_PREFIX: &str = "library/";
+const DEFAULT_TAG: &str = "latest";
+/// `RepositoryNameTotalLengthMax` of the Go package.
+const LONGEST_PATH: usize = 255;
+/// A tag is one character of `[A-Za-z0-9_]` and up to 127 of `[A-Za-z0-9_.-]`.
+const LONGEST_TAG: usize = 128;
+/// The algorithms that `github.com/opencontainers/go-digest` knows, with the number of hex
+/// digits of each.
+const DIGESTS: [(&str, usize); 3] = [("sha256", 64), ("sha384", 96), ("sha512", 128)];
+
+/// A valid image reference, as written and in its parts.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct ImageRef {
+    written: String,
+    /// Domain and path, normalised: `docker.io/library/busybox`.
+    name: String,
+    tag: Option<String>,
+    digest: Option<String>,
+    domain: Domain,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Domain {
+    Implied,
+    Written,
+}
+
+/// When the kubelet asks the registry for an image.
+///
+/// Source: <https://kubernetes.io/docs/concepts/containers/images/#image-pull-policy>
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+impl ImageRef {
+    /// Parses a reference as `ParseNormalizedNamed` does. The error says what is wrong with it,
+    /// without repeating it.
+    pub fn parse(written: &str) -> Result<Self, &'static str> {
+        if written.is_empty() {
+            return Err("it is empty");
+        }
+        if written.len() == 64 && written.bytes().all(is_lower_hex) {
+            return Err("64 hex digits are an image id, not a name");
+        }
+        let (domain, rest) = split_domain(written);
+        let remote = rest.split(':').next().unwrap_or_default();
+        if remote.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err("the repository name must be lowercase");
+        }
+        let domain_form = match written.split_once('/') {
+            Some((first, _)) if first == domain || first == LEGACY_DOMAIN => Domain::Written,
+            _ => Domain::Implied,
+        };
+        let rest = match domain == DEFAULT_DOMAIN && !rest.contains('/') {
+            true => format!("{OFFICIAL_PREFIX}{rest}"),
+            false => rest.to_owned(),
+        };
+        let (rest, digest) = match rest.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest)),
+            None => (rest.as_str(), None),
+        };
+        let last = rest.rfind('/').map_or(0, |slash| slash + 1);
+        let (path, tag) = match rest[last..].find(':') {
+            Some(colon) => (&rest[..last + colon], Some(&rest[last + colon + 1..])),
+            None => (rest, None),
+        };
+        check_name(domain, path)?;
+        if tag.is_some_and(|it| !is_tag(it)) {
+            return Err("the tag is not valid");
+        }
+        if digest.is_some_and(|it| !is_digest(it)) {
+            return Err("the digest is not valid");
+        }
+        Ok(Self {
+            written: written.into(),
+            name: format!("{domain}/{path}"),
+            tag: tag.map(Into::into),
+            digest: digest.map(Into::into),
+            domain: domain_form,
+        })
+    }
+
+    /// The reference as its author wrote it.
+    pub fn as_written(&self) -> &str {
+        &self.written
+    }
+
+    /// The name under which a node lists the image: `name@digest` where a digest is given,
+    /// whose tag runtimes drop, else `name:tag`.
+    pub fn listed_name(&self) -> String {
+        match (&self.digest, &self.tag) {
+            (Some(digest), _) => format!("{}@{digest}", self.name),
+            (None, tag) => format!("{}:{}", self.name, tag.as_deref().unwrap_or(DEFAULT_TAG)),
+        }
+    }
+
+    /// The last component of the path, which people call the image by.
+    pub fn last_component(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or(&self.name)
+    }
+
+    /// Whether the reference says its registry. If not, CRI-O's `registries.conf` does, and the
+    /// name a node lists may be another.
+    pub fn has_domain(&self) -> bool {
+        self.domain == Domain::Written
+    }
+
+    /// The policy the API server gives a container without one: `Always` for the tag `latest`,
+    /// written or implied.
+    ///
+    /// Source: `SetDefaults_Container` in `pkg/apis/core/v1/defaults.go`.
+    pub fn default_pull_policy(&self) -> PullPolicy {
+        match (&self.digest, self.tag.as_deref()) {
+            (None, None | Some(DEFAULT_TAG)) => PullPolicy::Always,
+            _ => PullPolicy::IfNotPresent,
+        }
+    }
+}
+
+impl fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+/// Splits off the registry as `splitDockerDomain` does.
+fn split_domain(written: &str) -> (&str, &str) {
+    let Some((first, rest)) = written.split_once('/') else { return (DEFAULT_DOMAIN, written) };
+    if first == LEGACY_DOMAIN {
+        return (DEFAULT_DOMAIN, rest);
+    }
+    let is_domain = first == "localhost"
+        || first.contains(['.', ':'])
+        || first.bytes().any(|b| b.is_ascii_uppercase());
+    if is_domain { (first, rest) } else { (DEFAULT_DOMAIN, written) }
+}
+
+fn check_name(domain: &str, path: &str) -> Result<(), &'static str> {
+    if !path.split('/').all(is_path_component) {
+        return Err("the repository name is not valid");
+    }
+    if path.len() > LONGEST_PATH {
+        return Err("the repository name is longer than 255 characters");
+    }
+    // The Go package's expression falls back to a name without a domain, as in `a_b.c/d`.
+    if !is_domain(domain) && !is_path_component(domain) {
+        return Err("the registry is not a valid host name");
+    }
+    Ok(())
+}
+
+/// `[a-z0-9]+` joined by one of `.`, `_`, `__` or any number of `-`.
+fn is_path_component(component: &str) -> bool {
+    let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    component.starts_with(is_alphanumeric)
+        && component.ends_with(is_alphanumeric)
+        && component
+            .split(is_alphanumeric)
+            .all(|it| matches!(it, "" | "." | "_" | "__") || it.bytes().all(|b| b == b'-'))
+}
+
+/// A host name or an IPv6 address in brackets, and a port.
+fn is_domain(domain: &str) -> bool {
+    let (host, port) = match domain.rfind(':') {
+        Some(colon) if !domain.ends_with(']') => (&domain[..colon], Some(&domain[colon + 1..])),
+        _ => (domain, None),
+    };
+    if port.is_some_and(|it| it.is_empty() || !it.bytes().all(|b| b.is_ascii_digit())) {
+        return false;
+    }
+    if let Some(address) = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+        return !address.is_empty()
+            && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
+    }
+    host.split('.').all(|label| {
+        let alphanumeric_or_dash = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(alphanumeric_or_dash)
+    })
+}
+
+fn is_tag(tag: &str) -> bool {
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    (1..=LONGEST_TAG).contains(&tag.len())
+        && !tag.starts_with(['.', '-'])
+        && tag.bytes().all(|b| is_word(b) || b == b'.' || b == b'-')
+}
+
+fn is_digest(digest: &str) -> bool {
+    let Some((algorithm, hex)) = digest.split_once(':') else { return false };
+    DIGESTS.contains(&(algorithm, hex.len())) && hex.bytes().all(is_lower_hex)
+}
+
+fn is_lower_hex(b: u8) -> bool {
+    matches!(b, b'0'..=b'9' | b'a'..=b'f')
+}

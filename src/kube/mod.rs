@@ -1,0 +1,26 @@
+//! The API server: where it is, how it is trusted, and the requests of a run over HTTP.
+//!
+//! This is the imperative shell around [`crate::cluster::Cluster`]. Nothing else in the crate
+//! opens a socket, and the service account token never leaves this module: no error, warning or
+//! `Debug` output holds it.
+
+mod client;
+mod config;
+mod tls;
+mod token;
+
+pub use client::{KubeCluster, Limits};
+pub use config::{Access, SERVICE_ACCOUNT};
+
+use std::io;
+
+/// An I/O error in the words of a message: `connection refused`, without the number of it.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}

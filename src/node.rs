@@ -1,0 +1,340 @@
+//! Which nodes may run the release: readiness, cordons, selectors, affinity and taints.
+//!
+//! The rules are those of the DaemonSet controller (`NodeShouldRunDaemonPod` in
+//! `pkg/controller/daemon/daemon_controller.go`) with the *user's* tolerations only: the
+//! controller adds tolerations of its own, which let a DaemonSet onto nodes that no workload
+//! will be scheduled to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The label every kubelet sets to the operating system of its node.
+///
+/// Source: <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-os>
+const OS_LABEL: &str = "kubernetes.io/os";
+
+/// The labels that mark a control-plane node, the second one until Kubernetes 1.24.
+const CONTROL_PLANE_LABELS: [&str; 2] =
+    ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+
+/// The part of a Node object that decides whether images must be on it, and which are.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct Node {
+    pub metadata: NodeMetadata,
+    pub spec: NodeSpec,
+    pub status: NodeStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct NodeMetadata {
+    pub name: String,
+    pub uid: String,
+    #[serde(deserialize_with = "null_as_default")]
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct NodeSpec {
+    pub unschedulable: bool,
+    #[serde(deserialize_with = "null_as_default")]
+    pub taints: Vec<Taint>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeStatus {
+    #[serde(deserialize_with = "null_as_default")]
+    pub conditions: Vec<NodeCondition>,
+    #[serde(deserialize_with = "null_as_default")]
+    pub images: Vec<NodeImage>,
+    pub node_info: NodeInfo,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct NodeCondition {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: String,
+}
+
+/// One entry of `node.status.images`: one image under all its names, at most five of them.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct NodeImage {
+    #[serde(deserialize_with = "null_as_default")]
+    pub names: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeInfo {
+    pub container_runtime_version: String,
+}
+
+/// Go clients may write `null` for an empty list or map.
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl Node {
+    fn is_ready(&self) -> bool {
+        self.status.conditions.iter().any(|it| it.kind == "Ready" && it.status == "True")
+    }
+}
+
+/// A node taint.
+///
+/// Source: <https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/>
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct Taint {
+    pub key: String,
+    pub value: String,
+    pub effect: String,
+}
+
+/// Where the pods of a group may go, in the words of a pod spec.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Placement {
+    pub node_selector: BTreeMap<String, String>,
+    pub affinity: Option<NodeAffinity>,
+    pub tolerations: Vec<Toleration>,
+    pub control_plane: ControlPlane,
+}
+
+impl Placement {
+    /// The required part of the affinity.
+    pub fn required(&self) -> Option<&NodeSelector> {
+        self.affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()
+    }
+
+    /// The labels that a node must not have.
+    pub fn excluded_labels(&self) -> &'static [&'static str] {
+        match self.control_plane {
+            ControlPlane::Exclude => &CONTROL_PLANE_LABELS,
+            ControlPlane::Include => &[],
+        }
+    }
+}
+
+/// Whether nodes that carry the control-plane label count as nodes of the release.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum ControlPlane {
+    Exclude,
+    /// Taints alone decide, as they do for the release's own pods.
+    #[default]
+    Include,
+}
+
+/// A pod's node affinity, of which only the required part decides.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct NodeAffinity {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub required_during_scheduling_ignored_during_execution: Option<NodeSelector>,
+}
+
+/// Alternatives: a node matches when it matches one term.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct NodeSelector {
+    pub node_selector_terms: Vec<NodeSelectorTerm>,
+}
+
+/// A node matches a term when it meets every requirement of it; an empty term matches nothing.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct NodeSelectorTerm {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<NodeSelectorRequirement>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub match_fields: Vec<NodeSelectorRequirement>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSelectorRequirement {
+    pub key: String,
+    pub operator: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Toleration {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub operator: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub value: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub effect: String,
+    /// Has no say in eligibility: it only bounds how long a pod stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub toleration_seconds: Option<i64>,
+}
+
+/// The one reason under which a node is left out. The order is the order of the checks, from the
+/// user's own choice of nodes to the state a node happens to be in.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum LeftOut {
+    Selector,
+    ControlPlane,
+    Affinity,
+    Cordoned,
+    NotReady,
+    Tainted(String),
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Affinity => f.write_str("affinity does not match"),
+            Self::ControlPlane => f.write_str("control plane"),
+            Self::Cordoned => f.write_str("cordoned"),
+            Self::NotReady => f.write_str("not ready"),
+            Self::Selector => f.write_str("node selector does not match"),
+            Self::Tainted(key) => write!(f, "taint `{key}` is not tolerated"),
+        }
+    }
+}
+
+/// Says whether pods placed so may start on the node, or why not.
+///
+/// Cordons and readiness are asked before taints, because the node lifecycle controller turns
+/// both into taints whose keys would say less to a reader.
+pub fn eligible(node: &Node, placement: &Placement) -> Result<(), LeftOut> {
+    let labels = &node.metadata.labels;
+    if placement.node_selector.iter().any(|(key, value)| labels.get(key) != Some(value)) {
+        return Err(LeftOut::Selector);
+    }
+    if placement.excluded_labels().iter().any(|it| labels.contains_key(*it)) {
+        return Err(LeftOut::ControlPlane);
+    }
+    if let Some(selector) = placement.required()
+        && !selector.node_selector_terms.iter().any(|it| term_matches(it, node))
+    {
+        return Err(LeftOut::Affinity);
+    }
+    if node.spec.unschedulable {
+        return Err(LeftOut::Cordoned);
+    }
+    if !node.is_ready() {
+        return Err(LeftOut::NotReady);
+    }
+    let repelling = node.spec.taints.iter().find(|taint| {
+        matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
+            && !placement.tolerations.iter().any(|it| tolerates(it, taint))
+    });
+    match repelling {
+        Some(taint) => Err(LeftOut::Tainted(taint.key.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Adds what holds for every placement: our own binary needs Linux, and without an affinity of
+/// the user's, nodes that no kubelet with an image store stands behind are left out.
+///
+/// Sources: the label `type=virtual-kubelet` of the virtual-kubelet project, and
+/// `eks.amazonaws.com/compute-type=fargate` of Amazon EKS. A DaemonSet's pod on either stays
+/// Pending for ever.
+pub fn with_defaults(mut placement: Placement) -> Placement {
+    placement.node_selector.entry(OS_LABEL.into()).or_insert_with(|| "linux".into());
+    if placement.affinity.is_none() {
+        let not_in = |key: &str, value: &str| NodeSelectorRequirement {
+            key: key.into(),
+            operator: "NotIn".into(),
+            values: vec![value.into()],
+        };
+        let term = NodeSelectorTerm {
+            match_expressions: vec![
+                not_in("type", "virtual-kubelet"),
+                not_in("eks.amazonaws.com/compute-type", "fargate"),
+            ],
+            match_fields: vec![],
+        };
+        placement.affinity = Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![term],
+            }),
+        });
+    }
+    placement
+}
+
+/// Source: `LazyErrorNodeSelector.Match` in `component-helpers/scheduling/corev1/nodeaffinity`.
+fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
+    if term.match_expressions.is_empty() && term.match_fields.is_empty() {
+        return false;
+    }
+    term.match_expressions.iter().all(|it| expression_matches(it, node))
+        && term.match_fields.iter().all(|it| field_matches(it, node))
+}
+
+/// Source: `Requirement.Matches` in `apimachinery/pkg/labels/selector.go`.
+fn expression_matches(requirement: &NodeSelectorRequirement, node: &Node) -> bool {
+    let label = node.metadata.labels.get(&requirement.key);
+    let values = &requirement.values;
+    match requirement.operator.as_str() {
+        "DoesNotExist" => label.is_none(),
+        "Exists" => label.is_some(),
+        "Gt" => compare(label, values).is_some_and(|(label, value)| label > value),
+        "In" => label.is_some_and(|it| values.contains(it)),
+        "Lt" => compare(label, values).is_some_and(|(label, value)| label < value),
+        "NotIn" => label.is_none_or(|it| !values.contains(it)),
+        _ => false,
+    }
+}
+
+fn compare(label: Option<&String>, values: &[String]) -> Option<(i64, i64)> {
+    let [value] = values else { return None };
+    Some((label?.parse().ok()?, value.parse().ok()?))
+}
+
+/// Source: `nodeSelectorRequirementsAsFieldSelector` in the same package: one value, and only
+/// the field `metadata.name` is known of a node.
+fn field_matches(requirement: &NodeSelectorRequirement, node: &Node) -> bool {
+    let [value] = requirement.values.as_slice() else { return false };
+    if requirement.key != "metadata.name" {
+        return false;
+    }
+    match requirement.operator.as_str() {
+        "In" => *value == node.metadata.name,
+        "NotIn" => *value != node.metadata.name,
+        _ => false,
+    }
+}
+
+/// Source: `Toleration.ToleratesTaint` in `staging/src/k8s.io/api/core/v1/toleration.go`.
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    if !toleration.effect.is_empty() && toleration.effect != taint.effect {
+        return false;
+    }
+    if !toleration.key.is_empty() && toleration.key != taint.key {
+        return false;
+    }
+    match toleration.operator.as_str() {
+        "" | "Equal" => toleration.value == taint.value,
+        "Exists" => true,
+        "Gt" => numbers(taint, toleration).is_some_and(|(taint, bound)| taint > bound),
+        "Lt" => numbers(taint, toleration).is_some_and(|(taint, bound)| taint < bound),
+        _ => false,
+    }
+}
+
+fn numbers(taint: &Taint, toleration: &Toleration) -> Option<(i64, i64)> {
+    Some((taint.value.parse().ok()?, toleration.value.parse().ok()?))
+}

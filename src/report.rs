@@ -1,0 +1,476 @@
+//! The report: what was asked, what is where, what is missing and why, and the verdict.
+//!
+//! Helm shows a hook's log only when the hook has ended, and helm 4 as one quoted record. So a
+//! report is short however large the cluster is, every line stands alone, and the last line is
+//! the whole verdict.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::run::{Config, GroupRun, Item, Mode, Run, Target};
+use crate::survey::{Presence, Survey};
+
+/// The version of the JSON report; it grows when a field changes its meaning or goes.
+const SCHEMA_VERSION: u32 = 1;
+/// Names that are spelt out in one line before the rest is counted.
+const NAMES_SHOWN: usize = 5;
+/// Lines of one kind, so that the whole report stays below 40 lines.
+const LINES_SHOWN: usize = 10;
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// These can not be pulled, whatever is waited for.
+    CannotPull(BTreeSet<Item>),
+    /// Looked at, as asked.
+    Checked,
+    /// Time ran out.
+    Deadline,
+    Failed {
+        cause: String,
+    },
+    /// No node may run the release.
+    NoNodes,
+    /// Looked at, as a dry run.
+    Planned,
+    /// Every target is proved.
+    Ready,
+    /// A signal came in.
+    Stopped,
+    /// What was asked can not be done as it was asked.
+    Usage {
+        cause: String,
+    },
+}
+
+/// The exit codes, which the Job's pod failure policy and people's scripts build on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exit {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+    Deadline = 3,
+    /// 128 + SIGTERM, as a shell would say.
+    Stopped = 143,
+}
+
+/// What the exit code is to say of a failure.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FailurePolicy {
+    Fail,
+    /// Report it, and exit 0.
+    Ignore,
+}
+
+/// What is made of things that may be forgiven.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Strictness {
+    Lenient,
+    Strict,
+}
+
+/// Whether `check` takes "unknown" for an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unknown {
+    Allowed,
+    Missing,
+}
+
+/// What the command line says about judging and showing an end.
+#[derive(Clone, Copy, Debug)]
+pub struct Judgement {
+    pub failure_policy: FailurePolicy,
+    pub strictness: Strictness,
+    pub unknown: Unknown,
+}
+
+/// The whole report, in the form of its JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    version: u32,
+    /// `ready`, `failed`, `deadline`, `stopped`, `usage`, `present`, `missing` or `planned`.
+    outcome: &'static str,
+    exit_code: u8,
+    elapsed_milliseconds: u64,
+    nodes: NodesReport,
+    images: Vec<ImageReport>,
+    failures: Vec<FailureReport>,
+    notes: Vec<String>,
+    /// The whole verdict in one sentence.
+    verdict: String,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NodesReport {
+    total: usize,
+    eligible: usize,
+    /// Reason to names.
+    left_out: BTreeMap<String, Vec<String>>,
+    /// Node to reason: targets at first, and later no more.
+    dropped: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ImageReport {
+    image: String,
+    /// Nodes that listed it at the first look.
+    present: usize,
+    /// Nodes that did not, and whose list is complete.
+    absent: usize,
+    /// Nodes whose list can not tell.
+    unknown: usize,
+    /// Nodes on which a container of ours proved it.
+    pulled: usize,
+    /// Nodes on which it is not proved.
+    missing: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct FailureReport {
+    image: String,
+    nodes: Vec<String>,
+    /// In the words of the kubelet or of the cluster.
+    message: String,
+    advice: String,
+}
+
+impl Report {
+    pub fn new(config: &Config, run: &Run<'_>, judgement: Judgement) -> Self {
+        let images = image_reports(config, run);
+        let outcome = run.outcome().cloned().unwrap_or(Outcome::Stopped);
+        let end = end(&outcome, &images, judgement);
+        let exit = match (end.exit, judgement.failure_policy) {
+            (Exit::Deadline | Exit::Failed, FailurePolicy::Ignore) => Exit::Done,
+            (exit, _) => exit,
+        };
+        let mut report = Self {
+            version: SCHEMA_VERSION,
+            outcome: end.word,
+            exit_code: exit as u8,
+            elapsed_milliseconds: run.elapsed().as_millis() as u64,
+            nodes: run.survey().map(|it| nodes_report(it, run.groups())).unwrap_or_default(),
+            images,
+            failures: failure_reports(config, run, &outcome),
+            notes: run.notes().to_vec(),
+            verdict: String::new(),
+        };
+        report.verdict = report.sentence(config, run, &outcome);
+        if exit != end.exit {
+            report.verdict += " (exit code 0 by the failure policy `Ignore`)";
+        }
+        report
+    }
+
+    pub fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("a report is made of text and numbers")
+    }
+
+    /// The lines of the report, the verdict last. Verbose ones name every node.
+    pub fn lines(&self, verbosity: Verbosity) -> Vec<String> {
+        let shown = match verbosity {
+            Verbosity::Normal => NAMES_SHOWN,
+            Verbosity::Verbose => usize::MAX,
+        };
+        let mut lines: Vec<_> = limited(self.images.iter().map(ImageReport::line), "images");
+        let failures = self.failures.iter().map(|it| it.line(shown));
+        lines.extend(limited(failures, "failures"));
+        if !self.nodes.left_out.is_empty() {
+            let reasons = self.nodes.left_out.iter().map(|(reason, names)| {
+                format!("{reason}: {}", list_of(names.iter().map(String::as_str), shown))
+            });
+            let n_left_out = self.nodes.total - self.nodes.eligible;
+            let reasons: Vec<_> = reasons.take(LINES_SHOWN).collect();
+            let total = nodes(self.nodes.total);
+            lines.push(format!("left out {n_left_out} of {total}: {}", reasons.join("; ")));
+        }
+        if !self.nodes.dropped.is_empty() {
+            let dropped: Vec<_> =
+                self.nodes.dropped.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+            let dropped = list_of(dropped.iter().map(String::as_str), shown);
+            lines.push(format!("no longer waited for: {dropped}"));
+        }
+        let notes = self.notes.iter().map(|it| format!("note: {it}"));
+        lines.extend(limited(notes, "notes"));
+        lines.push(self.verdict.clone());
+        lines
+    }
+
+    /// The verdict: what, where, why, and what to do.
+    fn sentence(&self, config: &Config, run: &Run<'_>, outcome: &Outcome) -> String {
+        let n_images = config.wanted.len();
+        let images = match n_images {
+            1 => format!("`{}`", config.wanted[0].image),
+            n => format!("{n} images"),
+        };
+        let eligible = nodes(self.nodes.eligible);
+        let tenths = self.elapsed_milliseconds / 100;
+        let seconds = format!("{}.{}", tenths / 10, tenths % 10);
+        match outcome {
+            Outcome::CannotPull(_) => match self.failures.first() {
+                Some(failure) => {
+                    let more = match self.failures.len() {
+                        1 => String::new(),
+                        n => format!(" (and {} more, see above)", n - 1),
+                    };
+                    format!("failed: {}{more}", failure.line(NAMES_SHOWN))
+                }
+                None => "failed: an image can not be pulled".into(),
+            },
+            Outcome::Checked | Outcome::Planned => self.look_sentence(&images, outcome),
+            Outcome::Deadline => {
+                let why = match (run.fault(), self.failures.first()) {
+                    (Some(fault), _) => fault.to_owned(),
+                    (None, Some(failure)) => failure.line(NAMES_SHOWN),
+                    (None, None) => "the cluster did not answer in time".into(),
+                };
+                let timeout = humantime::format_duration(config.timeout);
+                format!(
+                    "failed: time ran out after {timeout}: {why}: a rerun goes on where this one \
+                     stopped; for more time raise `timeoutSeconds` here and `--timeout` of helm"
+                )
+            }
+            Outcome::Failed { cause } => format!("failed: {cause}"),
+            Outcome::NoNodes => {
+                let word = if self.exit_code == Exit::Done as u8 { "ready" } else { "failed" };
+                let total = nodes(self.nodes.total);
+                format!(
+                    "{word}: none of {total} may run the pods of this release, so there is \
+                     nothing to pull: check nodeSelector, affinity and tolerations if this is \
+                     not what you want"
+                )
+            }
+            Outcome::Ready if run.groups().iter().all(|it| it.targets.nodes.is_empty())
+                && self.nodes.dropped.is_empty() =>
+            {
+                format!("ready: {eligible} had {images} already")
+            }
+            Outcome::Ready => format!("ready: {images} on {eligible} after {seconds} s"),
+            Outcome::Stopped => format!("stopped by a signal after {seconds} s"),
+            Outcome::Usage { cause } => cause.clone(),
+        }
+    }
+
+    fn look_sentence(&self, images: &str, outcome: &Outcome) -> String {
+        let eligible = nodes(self.nodes.eligible);
+        let lacking: Vec<_> = self.images.iter().filter(|it| it.absent + it.unknown > 0).collect();
+        let (n_absent, n_unknown) =
+            lacking.iter().fold((0, 0), |(a, u), it| (a + it.absent, u + it.unknown));
+        match (outcome, lacking.first()) {
+            (_, None) => format!("present: {eligible} had {images} already"),
+            (Outcome::Planned, Some(_)) => {
+                format!("would pull {} of {images} where they are missing", lacking.len())
+            }
+            (_, Some(image)) if n_absent == 0 => format!(
+                "unknown: {} of {images} may be missing on {eligible}, first `{}`, {n_unknown} \
+                 times in all: the nodes' lists can not tell",
+                lacking.len(),
+                image.image
+            ),
+            (_, Some(image)) => format!(
+                "missing: {} of {images} on {eligible}, first `{}`: absent {n_absent} times, \
+                 unknown {n_unknown} times",
+                lacking.len(),
+                image.image
+            ),
+        }
+    }
+}
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verbosity {
+    Normal,
+    Verbose,
+}
+
+impl ImageReport {
+    fn line(&self) -> String {
+        let Self { image, present, absent, unknown, pulled, missing } = self;
+        let mut parts = vec![format!("present on {}", nodes(*present))];
+        if *pulled > 0 {
+            parts.push(format!("pulled on {pulled}"));
+        }
+        if *pulled == 0 && *missing == 0 && *absent + *unknown > 0 {
+            parts.push(format!("absent on {absent}, unknown on {unknown}"));
+        }
+        if *missing > 0 {
+            parts.push(format!("missing on {missing}"));
+        }
+        format!("{image}: {}", parts.join(", "))
+    }
+}
+
+impl FailureReport {
+    fn line(&self, names_shown: usize) -> String {
+        let Self { image, nodes: names, message, advice } = self;
+        let on = list_of(names.iter().map(String::as_str), names_shown);
+        let mut line = format!("cannot pull `{image}` on {} ({on}): {message}", nodes(names.len()));
+        if !advice.is_empty() {
+            line = format!("{line}: {advice}");
+        }
+        line
+    }
+}
+
+/// `1 node`, `3 nodes`.
+pub fn nodes(n_nodes: usize) -> String {
+    match n_nodes {
+        1 => "1 node".into(),
+        n => format!("{n} nodes"),
+    }
+}
+
+/// The first few names, and how many more there are.
+pub fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    list_of(names, NAMES_SHOWN)
+}
+
+fn list_of<'a>(mut names: impl Iterator<Item = &'a str>, shown: usize) -> String {
+    let mut list = names.by_ref().take(shown).collect::<Vec<_>>().join(", ");
+    let n_more = names.count();
+    if n_more > 0 {
+        list += &format!(" and {n_more} more");
+    }
+    list
+}
+
+fn limited(lines: impl Iterator<Item = String>, what: &str) -> Vec<String> {
+    let mut lines: Vec<_> = lines.collect();
+    if lines.len() > LINES_SHOWN {
+        let n_more = lines.len() - (LINES_SHOWN - 1);
+        lines.truncate(LINES_SHOWN - 1);
+        lines.push(format!("and {n_more} more {what}"));
+    }
+    lines
+}
+
+/// An outcome's word in the report, and its exit code.
+struct End {
+    word: &'static str,
+    exit: Exit,
+}
+
+fn end(outcome: &Outcome, images: &[ImageReport], judgement: Judgement) -> End {
+    let n_absent: usize = images.iter().map(|it| it.absent).sum();
+    let n_unknown: usize = images.iter().map(|it| it.unknown).sum();
+    let (word, exit) = match outcome {
+        Outcome::CannotPull(_) | Outcome::Failed { .. } => ("failed", Exit::Failed),
+        Outcome::Checked if n_absent == 0 && n_unknown == 0 => ("present", Exit::Done),
+        Outcome::Checked if n_absent > 0 => ("missing", Exit::Failed),
+        Outcome::Checked if judgement.unknown == Unknown::Allowed => ("unknown", Exit::Done),
+        Outcome::Checked => ("unknown", Exit::Failed),
+        Outcome::Deadline => ("deadline", Exit::Deadline),
+        Outcome::NoNodes if judgement.strictness == Strictness::Strict => ("failed", Exit::Failed),
+        Outcome::NoNodes | Outcome::Ready => ("ready", Exit::Done),
+        Outcome::Planned => ("planned", Exit::Done),
+        Outcome::Stopped => ("stopped", Exit::Stopped),
+        Outcome::Usage { .. } => ("usage", Exit::Usage),
+    };
+    End { word, exit }
+}
+
+fn nodes_report(survey: &Survey, groups: &[GroupRun]) -> NodesReport {
+    let dropped = groups.iter().flat_map(|it| &it.targets.dropped);
+    NodesReport {
+        total: survey.n_nodes,
+        eligible: survey.n_eligible(),
+        left_out: survey
+            .left_out
+            .iter()
+            .map(|(reason, names)| (reason.to_string(), names.clone()))
+            .collect(),
+        dropped: dropped.map(|(name, why)| (name.clone(), why.to_string())).collect(),
+    }
+}
+
+fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
+    let mut images: Vec<_> = config
+        .wanted
+        .iter()
+        .map(|it| ImageReport {
+            image: it.image.to_string(),
+            present: 0,
+            absent: 0,
+            unknown: 0,
+            pulled: 0,
+            missing: 0,
+        })
+        .collect();
+    let Some(survey) = run.survey() else { return images };
+    for (group, found) in config.groups.iter().zip(&survey.groups) {
+        for &place in &group.images {
+            let count = |presence| {
+                found.lacking.iter().filter(|it| it.images.get(&place) == Some(&presence)).count()
+            };
+            let image = &mut images[place];
+            image.absent = count(Presence::Absent);
+            image.unknown = count(Presence::Unknown);
+            image.present = found.eligible.len() - image.absent - image.unknown;
+        }
+    }
+    for target in run.groups().iter().flat_map(|it| it.targets.nodes.values()) {
+        target.pulled.iter().for_each(|&place| images[place].pulled += 1);
+        target.lacking.iter().for_each(|&place| images[place].missing += 1);
+    }
+    if matches!(config.mode, Mode::Check | Mode::DryRun) {
+        images.iter_mut().for_each(|it| it.missing = 0);
+    }
+    images
+}
+
+/// What failed where, nodes of the same cause together: the certain failures first, then by the
+/// number of nodes.
+fn failure_reports(config: &Config, run: &Run<'_>, outcome: &Outcome) -> Vec<FailureReport> {
+    if !matches!(outcome, Outcome::CannotPull(_) | Outcome::Deadline | Outcome::Stopped) {
+        return vec![];
+    }
+    let is_certain = |item: &Item| match outcome {
+        Outcome::CannotPull(certain) => certain.contains(item),
+        _ => false,
+    };
+    let mut nodes_by_cause: BTreeMap<(Item, String, &str), Vec<String>> = BTreeMap::new();
+    for (name, target) in run.groups().iter().flat_map(|it| it.targets.unfinished()) {
+        for (item, message, advice) in causes(target, outcome) {
+            nodes_by_cause.entry((item, message, advice)).or_default().push(name.to_owned());
+        }
+    }
+    let mut causes: Vec<_> = nodes_by_cause.into_iter().collect();
+    causes.sort_by_key(|((item, ..), names)| (!is_certain(item), usize::MAX - names.len()));
+    causes
+        .into_iter()
+        .map(|((item, message, advice), nodes)| FailureReport {
+            image: match item {
+                Item::Image(place) => config.wanted[place].image.to_string(),
+                Item::OwnImage => config.own_image.clone(),
+            },
+            nodes,
+            message,
+            advice: advice.into(),
+        })
+        .collect()
+}
+
+/// Why a target is unfinished.
+fn causes(target: &Target, outcome: &Outcome) -> Vec<(Item, String, &'static str)> {
+    let mut causes: Vec<_> = target
+        .failures
+        .iter()
+        .map(|(item, it)| (*item, it.message.clone(), it.verdict.advice))
+        .collect();
+    // With a certain failure the run ends early, and what was still under way has not failed.
+    if matches!(outcome, Outcome::CannotPull(_)) || target.failures.contains_key(&Item::OwnImage) {
+        return causes;
+    }
+    let waiting = target.obstacle.as_deref().unwrap_or("the pull has not ended");
+    let pending =
+        target.lacking.iter().map(|it| Item::Image(*it)).filter(|it| !target.failures.contains_key(it));
+    causes.extend(pending.map(|it| (it, waiting.to_owned(), "")));
+    causes
+}

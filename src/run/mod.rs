@@ -1,0 +1,1031 @@
+//! The run: what to ask the cluster next, given what it answered.
+//!
+//! [`Run::step`] takes one observation and returns one action. It has no clock, no socket and no
+//! signal handler: time and signals come in with every step, so that whole runs, with everything
+//! that may go wrong in them, can be driven over a model of a cluster. [`drive`] is the loop that
+//! performs the actions for real.
+
+mod drive;
+mod targets;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem;
+use std::time::{Duration, SystemTime};
+
+use crate::cluster::{ApiError, Cause, Job, Page};
+use crate::evidence::{Event, Pod};
+use crate::node::Node;
+use crate::puller::{
+    DaemonSet, EXPIRES_ANNOTATION, NAME_LABEL, OwnerReference, Plan, Puller, PullerStatus,
+    RUN_LABEL, SPEC_ANNOTATION, changes, container_name, destination_patch, manifest,
+};
+use crate::report::{Outcome, nodes, some_of};
+use crate::settings::PullerSettings;
+use crate::survey::{Group, Lacking, Survey, Wanted};
+
+pub use drive::{Clock, drive};
+pub use targets::{Dropped, Failure, Item, Target, Targets};
+
+/// Pods are looked at this often while numbers do not say that it is worth it sooner.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Up to so many targets, every change of the DaemonSet's numbers is worth a look at its pods.
+const FEW_TARGETS: usize = 50;
+/// Targets without progress for so long are looked at again: they may be gone or cordoned.
+const RECHECK_AFTER: Duration = Duration::from_secs(30);
+/// Up to so many such nodes are read one by one; for more a LIST is cheaper.
+const RECHECK_ONE_BY_ONE: usize = 10;
+/// How often late nodes are pulled for; later ones are named and not awaited.
+const MOST_ROUNDS: u32 = 3;
+/// A ClusterRoleBinding made moments ago takes a second to work.
+const BINDING_DELAY: Duration = Duration::from_secs(5);
+/// A puller may be removed by other runs of its name so long after the deadline of its own.
+const EXPIRY_GRACE: Duration = Duration::from_secs(120);
+/// At the deadline a last look may take so long.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+/// Cleaning up is given up after so long: the Job's own deadline is 20 s after the run's, and the
+/// owner reference does the rest.
+const CLEANUP: Duration = Duration::from_secs(12);
+/// Pauses between tries of a request that failed, without a `Retry-After`.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// How often a puller that somebody deletes is made again.
+const MOST_REMAKES: u32 = 2;
+/// So much of the run's id stands in a DaemonSet's name.
+const ID_IN_NAME: usize = 10;
+/// Events of pods that warn; the others are many and prove nothing that pods do not.
+const WARNINGS_OF_PODS: &str = "involvedObject.kind=Pod,type=Warning";
+
+/// What a run is to do.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub mode: Mode,
+    pub wanted: Vec<Wanted>,
+    pub groups: Vec<Group>,
+    /// Prefix of the DaemonSets' names, and what tells one release's pullers from another's.
+    pub name: String,
+    pub namespace: String,
+    pub own_image: String,
+    /// From the start of the Job, where there is one.
+    pub timeout: Duration,
+    pub interval: Duration,
+    pub puller: PullerSettings,
+    /// Tells this run's pullers from those of any other: the owner's uid, or a random word.
+    pub id: String,
+    pub owner: Option<OwnerReference>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// Only look.
+    Check,
+    /// Look, and say what would be made.
+    DryRun,
+    Run,
+}
+
+/// The moment of a step, as the loop sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Since the process started.
+    pub elapsed: Duration,
+    /// By the API server's clock as far as it is known.
+    pub server: SystemTime,
+    pub signal: Signal,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Signal {
+    None,
+    /// SIGTERM or SIGINT came in.
+    Stop,
+}
+
+/// What the loop is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Call(Call),
+    Wait(Duration),
+    Finish,
+}
+
+/// A request, as [`crate::cluster::Cluster`] has it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Call {
+    CreatePuller(Box<DaemonSet>),
+    DeletePuller { name: String, uid: String },
+    ListEvents { fields: String, from: Option<String> },
+    ListNodes { from: Option<String> },
+    ListPods { labels: String, from: Option<String> },
+    ListPullers { labels: String, from: Option<String> },
+    PatchPuller { name: String, patch: String },
+    ReadJob { name: String },
+    ReadNode { name: String },
+    ReadPuller { name: String },
+}
+
+/// An answer to a [`Call`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Deleted,
+    Events(Page<Event>),
+    Job(Job),
+    Node(Box<Node>),
+    Nodes(Page<Node>),
+    Pods(Page<Pod>),
+    Puller(Box<Puller>),
+    Pullers(Page<Puller>),
+}
+
+/// What happened since the last step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observation {
+    Answered(Result<Answer, ApiError>),
+    Started,
+    Waited,
+}
+
+/// A run in progress.
+pub struct Run<'a> {
+    config: &'a Config,
+    now: Now,
+    phase: Phase,
+    /// What to wait before the phase's next request.
+    pause: Option<Duration>,
+    /// Failed tries of the phase's request, and what the last one said.
+    n_failed: u32,
+    fault: Option<String>,
+    /// How long the Job had been running when this process started.
+    started_before: Duration,
+    survey: Option<Survey>,
+    groups: Vec<GroupRun>,
+    /// Groups whose puller has to be made, or sent to more nodes.
+    to_place: Vec<usize>,
+    round: u32,
+    /// The numbers changed in a way that makes a look at the pods worth it.
+    look_wanted: LookWanted,
+    /// By [`Now::elapsed`], as are all moments here.
+    next_poll: Duration,
+    last_look: Duration,
+    last_progress: Duration,
+    last_recheck: Duration,
+    deadline_seen: Option<Duration>,
+    cleanup_began: Option<Duration>,
+    outcome: Option<Outcome>,
+    lines: Vec<Line>,
+    notes: Vec<String>,
+}
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Line {
+    Always(String),
+    /// With `-v`.
+    Verbose(String),
+}
+
+/// One group's puller and targets.
+#[derive(Debug)]
+pub struct GroupRun {
+    pub targets: Targets,
+    puller: PullerState,
+    seen: PullerStatus,
+    n_remakes: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum PullerState {
+    /// Asked for; whether it was made is not known.
+    Asked,
+    Made {
+        uid: String,
+    },
+    /// Never asked for, or known to be gone.
+    None,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum LookWanted {
+    No,
+    Yes,
+}
+
+/// Where a run is. A phase that asks something asks it again until it has an answer, so that
+/// trying again is nothing but staying in a phase.
+#[derive(Debug)]
+enum Phase {
+    Clean { group: usize, uid: Option<String> },
+    Create { group: usize },
+    Events { from: Option<String> },
+    Finished,
+    Leftovers { from: Option<String>, expired: Vec<Leftover> },
+    Patch { group: usize },
+    Pods { from: Option<String> },
+    Poll { group: usize },
+    ReadJob { name: String },
+    Recheck { node: String, rest: Vec<String> },
+    RemoveLeftover { leftover: Leftover, rest: Vec<Leftover> },
+    Replace { group: usize, uid: String },
+    Survey { purpose: Purpose, from: Option<String>, survey: Survey },
+    TakeOver { group: usize },
+}
+
+/// An expired puller of an earlier run.
+#[derive(Clone, Debug)]
+struct Leftover {
+    name: String,
+    uid: String,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Purpose {
+    /// Everything is proved: has a node become eligible meanwhile?
+    Closing,
+    First,
+    /// Nothing moves: are the targets still targets?
+    Recheck,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(config: &'a Config) -> Self {
+        let zero = Duration::ZERO;
+        Self {
+            config,
+            now: Now { elapsed: zero, server: SystemTime::UNIX_EPOCH, signal: Signal::None },
+            phase: survey_for(Purpose::First, config),
+            pause: None,
+            n_failed: 0,
+            fault: None,
+            started_before: zero,
+            survey: None,
+            groups: vec![],
+            to_place: vec![],
+            round: 0,
+            look_wanted: LookWanted::No,
+            next_poll: zero,
+            last_look: zero,
+            last_progress: zero,
+            last_recheck: zero,
+            deadline_seen: None,
+            cleanup_began: None,
+            outcome: None,
+            lines: vec![],
+            notes: vec![],
+        }
+    }
+
+    /// Takes in what happened and says what to do next.
+    pub fn step(&mut self, now: Now, observation: Observation) -> Action {
+        self.now = now;
+        match observation {
+            Observation::Answered(Ok(answer)) => {
+                self.n_failed = 0;
+                self.fault = None;
+                self.absorb(answer);
+            }
+            Observation::Answered(Err(err)) => self.absorb_error(&err),
+            Observation::Started | Observation::Waited => {}
+        }
+        self.check_limits();
+        self.next_action()
+    }
+
+    /// How it ended, once it has.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// What the first look at the nodes found.
+    pub fn survey(&self) -> Option<&Survey> {
+        self.survey.as_ref()
+    }
+
+    /// The groups, once something was missing.
+    pub fn groups(&self) -> &[GroupRun] {
+        &self.groups
+    }
+
+    /// What a reader of the report should know besides.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// What the API server said last, if it was a fault that lasts.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.now.elapsed
+    }
+
+    /// The lines of the log since the last call.
+    pub fn take_lines(&mut self) -> Vec<Line> {
+        mem::take(&mut self.lines)
+    }
+
+    // === What to do next ===
+
+    fn next_action(&mut self) -> Action {
+        if matches!(self.phase, Phase::Finished) {
+            return Action::Finish;
+        }
+        if let Some(pause) = self.pause.take() {
+            return Action::Wait(self.at_most_until_deadline(pause));
+        }
+        if matches!(self.phase, Phase::Poll { .. }) && self.next_poll > self.now.elapsed {
+            return Action::Wait(self.at_most_until_deadline(self.next_poll - self.now.elapsed));
+        }
+        if let Phase::Create { group } = self.phase {
+            self.groups[group].puller = PullerState::Asked;
+        }
+        match self.next_call() {
+            Some(call) => Action::Call(call),
+            None => Action::Finish,
+        }
+    }
+
+    fn next_call(&self) -> Option<Call> {
+        Some(match &self.phase {
+            Phase::Clean { group, uid: Some(uid) } | Phase::Replace { group, uid } => {
+                Call::DeletePuller { name: self.puller_name(*group), uid: uid.clone() }
+            }
+            Phase::Clean { group, uid: None }
+            | Phase::Poll { group }
+            | Phase::TakeOver { group } => Call::ReadPuller { name: self.puller_name(*group) },
+            Phase::Create { group } => Call::CreatePuller(Box::new(self.manifest(*group))),
+            Phase::Events { from } => {
+                Call::ListEvents { fields: WARNINGS_OF_PODS.into(), from: from.clone() }
+            }
+            Phase::Finished => return None,
+            Phase::Leftovers { from, .. } => {
+                let labels = format!("{NAME_LABEL}={}", self.config.name);
+                Call::ListPullers { labels, from: from.clone() }
+            }
+            Phase::Patch { group } => {
+                let placement = &self.config.groups[*group].placement;
+                let patch = destination_patch(placement, &self.groups[*group].targets.names());
+                Call::PatchPuller { name: self.puller_name(*group), patch }
+            }
+            Phase::Pods { from } => {
+                let labels = format!("{RUN_LABEL}={}", self.config.id);
+                Call::ListPods { labels, from: from.clone() }
+            }
+            Phase::ReadJob { name } => Call::ReadJob { name: name.clone() },
+            Phase::Recheck { node, .. } => Call::ReadNode { name: node.clone() },
+            Phase::RemoveLeftover { leftover, .. } => {
+                Call::DeletePuller { name: leftover.name.clone(), uid: leftover.uid.clone() }
+            }
+            Phase::Survey { from, .. } => Call::ListNodes { from: from.clone() },
+        })
+    }
+
+    /// The DaemonSet's name: the release's, so that people know whose it is, and the run's, so
+    /// that two runs never meet.
+    fn puller_name(&self, group: usize) -> String {
+        let id: String = self.config.id.chars().filter(char::is_ascii_alphanumeric).collect();
+        let id = id.get(..ID_IN_NAME).unwrap_or(&id);
+        format!("{}-{id}-{}", self.config.name, group + 1)
+    }
+
+    fn manifest(&self, group: usize) -> DaemonSet {
+        let config = self.config;
+        let expires = self.now.server + self.until_deadline() + EXPIRY_GRACE;
+        manifest(&Plan {
+            name: self.puller_name(group),
+            release: &config.name,
+            run: &config.id,
+            owner: config.owner.as_ref(),
+            expires: humantime::format_rfc3339_seconds(expires).to_string(),
+            own_image: &config.own_image,
+            images: config.groups[group]
+                .images
+                .iter()
+                .map(|&place| (place, &config.wanted[place].image, config.wanted[place].pull_policy))
+                .collect(),
+            placement: &config.groups[group].placement,
+            nodes: self.groups[group].targets.names(),
+            settings: &config.puller,
+        })
+    }
+
+    // === Time ===
+
+    /// What is left of the time, which counts from the start of the Job: a slow pull of our own
+    /// image, or a first try that was killed, must not carry a run beyond helm's patience.
+    fn until_deadline(&self) -> Duration {
+        self.config.timeout.saturating_sub(self.started_before).saturating_sub(self.now.elapsed)
+    }
+
+    fn at_most_until_deadline(&self, wait: Duration) -> Duration {
+        let left = self.until_deadline();
+        if self.cleanup_began.is_some() || left.is_zero() { wait } else { wait.min(left) }
+    }
+
+    /// Acts on a signal, the deadline, and the bound of the cleaning up.
+    fn check_limits(&mut self) {
+        if matches!(self.phase, Phase::Finished) {
+            return;
+        }
+        if let Some(began) = self.cleanup_began {
+            if self.now.elapsed >= began + CLEANUP {
+                self.give_up_cleaning();
+            }
+            return;
+        }
+        if self.now.signal == Signal::Stop {
+            self.begin_cleanup(Outcome::Stopped);
+            return;
+        }
+        if !self.until_deadline().is_zero() {
+            return;
+        }
+        // The verdict is about pods, so they are looked at once more, but not for long.
+        let seen = *self.deadline_seen.get_or_insert(self.now.elapsed);
+        let looked = self.last_look >= seen;
+        match &self.phase {
+            Phase::Poll { .. } if !looked => self.phase = Phase::Pods { from: None },
+            Phase::Events { .. } | Phase::Pods { .. } | Phase::Survey { purpose: Purpose::Closing, .. }
+                if self.now.elapsed < seen + LAST_LOOK => {}
+            _ => self.begin_cleanup(Outcome::Deadline),
+        }
+    }
+
+    // === Answers ===
+
+    fn absorb(&mut self, answer: Answer) {
+        let phase = mem::replace(&mut self.phase, Phase::Finished);
+        self.phase = match (phase, answer) {
+            (Phase::Survey { purpose, mut survey, .. }, Answer::Nodes(page)) => {
+                for node in &page.items {
+                    survey.observe(node, &self.config.groups, &self.config.wanted);
+                }
+                match page.next {
+                    Some(_) => Phase::Survey { purpose, from: page.next, survey },
+                    None => self.surveyed(purpose, survey),
+                }
+            }
+            (Phase::ReadJob { .. }, Answer::Job(job)) => {
+                let start = job.start_time.unwrap_or(self.now.server);
+                let running = self.now.server.duration_since(start).unwrap_or_default();
+                self.started_before = running.saturating_sub(self.now.elapsed);
+                leftovers()
+            }
+            (Phase::Leftovers { mut expired, .. }, Answer::Pullers(page)) => {
+                expired.extend(page.items.iter().filter_map(|it| self.expired(it)));
+                match page.next {
+                    Some(_) => Phase::Leftovers { from: page.next, expired },
+                    None => self.remove_leftovers(expired),
+                }
+            }
+            (Phase::RemoveLeftover { leftover, rest }, Answer::Deleted) => {
+                self.say(format!("removed DaemonSet `{}`, left by an earlier run", leftover.name));
+                self.remove_leftovers(rest)
+            }
+            (Phase::Create { group }, Answer::Puller(made)) => self.made(group, &made),
+            (Phase::TakeOver { group }, Answer::Puller(found)) => self.take_over(group, &found),
+            (Phase::Replace { group, .. }, Answer::Deleted) => Phase::Create { group },
+            (Phase::Patch { .. }, Answer::Puller(_)) => self.place_next(),
+            (Phase::Poll { group }, Answer::Puller(puller)) => self.polled(group, &puller),
+            (Phase::Pods { .. }, Answer::Pods(page)) => self.saw_pods(&page),
+            (Phase::Events { .. }, Answer::Events(page)) => {
+                for event in &page.items {
+                    for group in &mut self.groups {
+                        group.targets.observe_event(event);
+                    }
+                }
+                match page.next {
+                    Some(_) => Phase::Events { from: page.next },
+                    None => self.looked(),
+                }
+            }
+            (Phase::Recheck { node: name, rest }, Answer::Node(node)) => {
+                let mut survey = Survey::new(&self.config.groups);
+                survey.observe(&node, &self.config.groups, &self.config.wanted);
+                self.recheck_against(&survey, &name);
+                self.recheck_next(rest)
+            }
+            (Phase::Clean { group, uid: None }, Answer::Puller(found)) => {
+                match self.is_of_this_run(&found) {
+                    true => Phase::Clean { group, uid: Some(found.metadata.uid) },
+                    false => self.cleaned(group),
+                }
+            }
+            (Phase::Clean { group, .. }, Answer::Deleted) => self.cleaned(group),
+            // An answer to another question: the phase asks its own again.
+            (phase, _) => phase,
+        };
+    }
+
+    fn surveyed(&mut self, purpose: Purpose, survey: Survey) -> Phase {
+        match purpose {
+            Purpose::Closing => self.closing_look(&survey),
+            Purpose::First => self.first_look(survey),
+            Purpose::Recheck => {
+                for name in self.unfinished_names() {
+                    self.recheck_against(&survey, &name);
+                }
+                self.after_recheck()
+            }
+        }
+    }
+
+    fn first_look(&mut self, survey: Survey) -> Phase {
+        for place in &survey.unmatchable {
+            self.notes.push(format!(
+                "`{}` names no registry, so that CRI-O nodes can not be asked whether they have \
+                 it: write the registry out",
+                self.config.wanted[*place].image
+            ));
+        }
+        let n_eligible = survey.n_eligible();
+        let n_lacking = survey.groups.iter().map(|it| it.lacking.len()).max().unwrap_or_default();
+        let complete = survey.is_complete();
+        self.groups = self
+            .config
+            .groups
+            .iter()
+            .zip(&survey.groups)
+            .map(|(group, found)| {
+                let names = group.images.iter().map(|&place| {
+                    (container_name(place, &self.config.wanted[place].image), place)
+                });
+                GroupRun {
+                    targets: Targets::new(&found.lacking, names.collect()),
+                    puller: PullerState::None,
+                    seen: PullerStatus::default(),
+                    n_remakes: 0,
+                }
+            })
+            .collect();
+        self.survey = Some(survey);
+        if n_eligible == 0 {
+            return self.finish(Outcome::NoNodes);
+        }
+        match self.config.mode {
+            Mode::Check => return self.finish(Outcome::Checked),
+            Mode::DryRun => return self.finish(Outcome::Planned),
+            Mode::Run if complete => return self.finish(Outcome::Ready),
+            Mode::Run => {}
+        }
+        self.say(format!("{n_lacking} of {} lack images: pulling", nodes(n_eligible)));
+        match &self.config.owner {
+            Some(owner) if owner.kind == "Job" => Phase::ReadJob { name: owner.name.clone() },
+            Some(_) => leftovers(),
+            None => {
+                self.notes.push(
+                    "nothing owns the puller: if this process is killed, its DaemonSet stays \
+                     until the next run of the same name"
+                        .into(),
+                );
+                leftovers()
+            }
+        }
+    }
+
+    /// An expired puller of the same name from another run.
+    fn expired(&self, puller: &Puller) -> Option<Leftover> {
+        let meta = &puller.metadata;
+        let expires = meta.annotations.get(EXPIRES_ANNOTATION)?;
+        let expires = humantime::parse_rfc3339_weak(expires).ok()?;
+        (expires < self.now.server && !self.is_of_this_run(puller))
+            .then(|| Leftover { name: meta.name.clone(), uid: meta.uid.clone() })
+    }
+
+    fn is_of_this_run(&self, puller: &Puller) -> bool {
+        puller.metadata.labels.get(RUN_LABEL) == Some(&self.config.id)
+    }
+
+    fn remove_leftovers(&mut self, mut expired: Vec<Leftover>) -> Phase {
+        if let Some(leftover) = expired.pop() {
+            return Phase::RemoveLeftover { leftover, rest: expired };
+        }
+        self.to_place = (0..self.groups.len())
+            .filter(|&it| self.groups[it].targets.unfinished().next().is_some())
+            .collect();
+        self.place_next()
+    }
+
+    /// Makes the next puller that is due, or sends it to more nodes.
+    fn place_next(&mut self) -> Phase {
+        match self.to_place.pop() {
+            Some(group) if matches!(self.groups[group].puller, PullerState::Made { .. }) => {
+                Phase::Patch { group }
+            }
+            Some(group) => Phase::Create { group },
+            None => {
+                self.last_progress = self.now.elapsed;
+                self.rest()
+            }
+        }
+    }
+
+    /// Waits for the next round of polls. With nothing left to poll for, the run is at its end
+    /// but for the closing look.
+    fn rest(&mut self) -> Phase {
+        self.next_poll = self.now.elapsed + self.config.interval;
+        self.poll_from(0).unwrap_or_else(|| survey_for(Purpose::Closing, self.config))
+    }
+
+    /// The first puller from this one on that still has something to do.
+    fn poll_from(&self, group: usize) -> Option<Phase> {
+        let is_busy = |it: &usize| self.groups[*it].targets.unfinished().next().is_some();
+        (group..self.groups.len()).find(is_busy).map(|group| Phase::Poll { group })
+    }
+
+    fn made(&mut self, group: usize, made: &Puller) -> Phase {
+        self.groups[group].puller = PullerState::Made { uid: made.metadata.uid.clone() };
+        let changes = changes(&self.manifest(group), made);
+        self.notes.extend(changes.images.iter().map(|it| format!("on its way in, {it}")));
+        if !changes.fatal.is_empty() {
+            let changes = changes.fatal.join(", ");
+            let name = &made.metadata.name;
+            return self.fail(format!(
+                "DaemonSet `{name}` was changed on its way into the cluster: {changes}: look for \
+                 a mutating admission webhook or policy"
+            ));
+        }
+        let n_targets = self.groups[group].targets.nodes.len();
+        self.verbose(format!("made DaemonSet `{}` for {}", made.metadata.name, nodes(n_targets)));
+        self.place_next()
+    }
+
+    /// A puller of the same name is there already: an earlier try of this Job made it, if
+    /// nobody else did.
+    fn take_over(&mut self, group: usize, found: &Puller) -> Phase {
+        if !self.is_of_this_run(found) {
+            let name = &found.metadata.name;
+            return self.fail(format!(
+                "DaemonSet `{name}` exists and is not of this run: delete it or choose another \
+                 `--name`"
+            ));
+        }
+        let ours = self.manifest(group);
+        let spec = |it: &BTreeMap<String, String>| it.get(SPEC_ANNOTATION).cloned();
+        let is_as_ours = spec(&ours.metadata.annotations) == spec(&found.metadata.annotations)
+            && commands_kept(&ours, found)
+            && sends_to(found, &self.groups[group].targets.names());
+        if !is_as_ours {
+            return Phase::Replace { group, uid: found.metadata.uid.clone() };
+        }
+        self.groups[group].puller = PullerState::Made { uid: found.metadata.uid.clone() };
+        self.say(format!("took over DaemonSet `{}` of an earlier try", found.metadata.name));
+        self.place_next()
+    }
+
+    fn polled(&mut self, group: usize, puller: &Puller) -> Phase {
+        let run = &mut self.groups[group];
+        if run.puller != (PullerState::Made { uid: puller.metadata.uid.clone() }) {
+            return self.puller_gone(group);
+        }
+        let status = puller.status;
+        let is_current = status.observed_generation >= puller.metadata.generation;
+        let grew = status.number_ready > run.seen.number_ready;
+        let is_full = status.number_ready >= status.desired_number_scheduled;
+        if is_current && grew && (is_full || run.targets.nodes.len() <= FEW_TARGETS) {
+            self.look_wanted = LookWanted::Yes;
+        }
+        run.seen = status;
+        match self.poll_from(group + 1) {
+            Some(phase) => phase,
+            None => self.look_or_rest(),
+        }
+    }
+
+    fn look_or_rest(&mut self) -> Phase {
+        let is_time = self.now.elapsed >= self.last_look + LOOK_EVERY;
+        match self.look_wanted {
+            LookWanted::No if !is_time => self.rest(),
+            _ => Phase::Pods { from: None },
+        }
+    }
+
+    fn puller_gone(&mut self, group: usize) -> Phase {
+        let name = self.puller_name(group);
+        let run = &mut self.groups[group];
+        run.puller = PullerState::None;
+        run.n_remakes += 1;
+        if run.n_remakes > MOST_REMAKES {
+            return self.fail(format!(
+                "DaemonSet `{name}` was deleted by someone else {} times",
+                MOST_REMAKES + 1
+            ));
+        }
+        self.say(format!("DaemonSet `{name}` was deleted by someone else: making it again"));
+        Phase::Create { group }
+    }
+
+    fn saw_pods(&mut self, page: &Page<Pod>) -> Phase {
+        let before = self.n_lacking();
+        for pod in &page.items {
+            let Some(controller) = pod.controller() else { continue };
+            let is_owner = |it: &&mut GroupRun| match &it.puller {
+                PullerState::Made { uid } => uid == controller,
+                _ => false,
+            };
+            if let Some(group) = self.groups.iter_mut().find(is_owner) {
+                group.targets.observe_pod(pod);
+            }
+        }
+        if self.n_lacking() < before {
+            self.last_progress = self.now.elapsed;
+        }
+        if page.next.is_some() {
+            return Phase::Pods { from: page.next.clone() };
+        }
+        self.look_wanted = LookWanted::No;
+        self.last_look = self.now.elapsed;
+        match self.poll_from(0) {
+            Some(_) => Phase::Events { from: None },
+            None => self.rest(),
+        }
+    }
+
+    /// Pods and events have been looked at, and not everything is proved.
+    fn looked(&mut self) -> Phase {
+        let certain: BTreeSet<_> =
+            self.groups.iter().flat_map(|it| it.targets.certain_failures()).collect();
+        if !certain.is_empty() {
+            return self.finish(Outcome::CannotPull(certain));
+        }
+        let since = self.last_progress.max(self.last_recheck);
+        if self.now.elapsed < since + RECHECK_AFTER {
+            return self.rest();
+        }
+        self.say_progress();
+        let names = self.unfinished_names();
+        if names.len() > RECHECK_ONE_BY_ONE {
+            return survey_for(Purpose::Recheck, self.config);
+        }
+        self.recheck_next(names)
+    }
+
+    fn recheck_next(&mut self, mut rest: Vec<String>) -> Phase {
+        match rest.pop() {
+            Some(node) => Phase::Recheck { node, rest },
+            None => self.after_recheck(),
+        }
+    }
+
+    fn after_recheck(&mut self) -> Phase {
+        self.last_recheck = self.now.elapsed;
+        if self.to_place.is_empty() { self.rest() } else { self.place_next() }
+    }
+
+    /// Holds the targets of this name against what the nodes say now.
+    fn recheck_against(&mut self, survey: &Survey, name: &str) {
+        for (group, found) in survey.groups.iter().enumerate() {
+            let targets = &mut self.groups[group].targets;
+            let Some(target) = targets.nodes.get(name) else { continue };
+            if target.lacking.is_empty() || found.eligible.contains_key(&target.uid) {
+                continue;
+            }
+            if let Some(again) = found.lacking.iter().find(|it| it.name == name) {
+                targets.add(again);
+                continue;
+            }
+            let is_named = |it: &&Vec<String>| it.iter().any(|it| it == name);
+            let reason = survey.left_out.iter().find(|(_, names)| is_named(names));
+            let why = reason.map_or(Dropped::Gone, |(why, _)| Dropped::LeftOut(why.clone()));
+            self.say(format!("no longer waiting for node {name}: {why}"));
+            self.groups[group].targets.drop_node(name, why);
+        }
+    }
+
+    /// Adds the nodes that became eligible while the others were pulled for.
+    fn closing_look(&mut self, survey: &Survey) -> Phase {
+        let mut late = vec![];
+        for (group, found) in survey.groups.iter().enumerate() {
+            let targets = &mut self.groups[group].targets;
+            let known = |it: &&Lacking| targets.nodes.get(&it.name).is_some_and(|t| t.uid == it.uid);
+            let new: Vec<_> = found.lacking.iter().filter(|it| !known(it)).collect();
+            if new.is_empty() {
+                continue;
+            }
+            late.extend(new.iter().map(|it| it.name.clone()));
+            if self.round < MOST_ROUNDS {
+                for node in new {
+                    targets.add(node);
+                }
+                self.to_place.push(group);
+            }
+        }
+        if late.is_empty() {
+            return self.finish(Outcome::Ready);
+        }
+        let names = some_of(late.iter().map(String::as_str));
+        if self.round >= MOST_ROUNDS {
+            self.notes.push(format!("joined too late to be waited for: {names}"));
+            return self.finish(Outcome::Ready);
+        }
+        self.round += 1;
+        self.say(format!("joined meanwhile: {names}: pulling there too"));
+        self.place_next()
+    }
+
+    // === Errors ===
+
+    fn absorb_error(&mut self, err: &ApiError) {
+        if err.is_transient() {
+            self.pause = Some(self.pause_after(err));
+            self.n_failed += 1;
+            self.fault = Some(err.to_string());
+            self.verbose(format!("{err}: trying again"));
+            return;
+        }
+        let code = err.code().unwrap_or_default();
+        let phase = mem::replace(&mut self.phase, Phase::Finished);
+        self.phase = match (phase, code) {
+            // The continue token expired: what was read is of another moment than what remains.
+            (Phase::Survey { purpose, from: Some(_), .. }, 410) => survey_for(purpose, self.config),
+            (phase @ Phase::Survey { purpose: Purpose::First, .. }, 401 | 403)
+                if self.now.elapsed < BINDING_DELAY =>
+            {
+                self.pause = Some(FIRST_PAUSE);
+                phase
+            }
+            (Phase::Pods { from: Some(_) }, 410) => Phase::Pods { from: None },
+            (Phase::Events { from: Some(_) }, 410) => Phase::Events { from: None },
+            (Phase::Leftovers { from: Some(_), .. }, 410) => leftovers(),
+            (Phase::ReadJob { .. }, 403 | 404) => {
+                self.notes.push(format!("{err}: the deadline counts from now on"));
+                leftovers()
+            }
+            (Phase::Leftovers { .. }, 403) => {
+                self.notes.push(format!("{err}: leftovers of earlier runs are not looked for"));
+                self.remove_leftovers(vec![])
+            }
+            (Phase::RemoveLeftover { rest, .. }, 404 | 409) => self.remove_leftovers(rest),
+            (Phase::RemoveLeftover { rest, .. }, 403) => {
+                self.notes.push(err.to_string());
+                self.remove_leftovers(rest)
+            }
+            (Phase::Create { group }, 409) => Phase::TakeOver { group },
+            (Phase::Create { group }, 404) => {
+                self.groups[group].puller = PullerState::None;
+                let ns = &self.config.namespace;
+                let cause = format!("namespace `{ns}` does not exist: create it or choose another");
+                self.finish(Outcome::Usage { cause })
+            }
+            (Phase::Create { group }, _) => {
+                self.groups[group].puller = PullerState::None;
+                self.fail(with_advice(err))
+            }
+            (Phase::Replace { group, .. }, 404 | 409) | (Phase::TakeOver { group }, 404) => {
+                Phase::Create { group }
+            }
+            (Phase::Poll { group } | Phase::Patch { group }, 404) => self.puller_gone(group),
+            (Phase::Recheck { node, rest }, 404) => {
+                self.recheck_against(&Survey::new(&self.config.groups), &node);
+                self.recheck_next(rest)
+            }
+            (Phase::Events { .. }, 403) => {
+                let note = format!("{err}: causes and progress are read from pods alone");
+                if !self.notes.contains(&note) {
+                    self.notes.push(note);
+                }
+                self.looked()
+            }
+            (Phase::Clean { group, .. }, 404 | 409) => self.cleaned(group),
+            (Phase::Clean { .. }, _) => {
+                self.notes.push(err.to_string());
+                self.give_up_cleaning();
+                Phase::Finished
+            }
+            // Helm has given up and taken our ServiceAccount or its rights: nothing more can be
+            // done from here, and the cluster's garbage collection does the rest.
+            (_, 401 | 403) if self.has_puller() => {
+                self.outcome = Some(Outcome::Failed { cause: format!(
+                    "the rights of this run were withdrawn, as helm does when it gives up \
+                     waiting: {err}"
+                ) });
+                Phase::Finished
+            }
+            _ => self.fail(with_advice(err)),
+        };
+    }
+
+    /// Retries wait twice as long each time, and not all runs equally long.
+    fn pause_after(&self, err: &ApiError) -> Duration {
+        if let Cause::Status { retry_after: Some(pause), .. } = err.cause {
+            return pause;
+        }
+        let doubled = FIRST_PAUSE.saturating_mul(1 << self.n_failed.min(10));
+        let mut hasher = DefaultHasher::new();
+        (&self.config.id, self.n_failed, self.now.elapsed).hash(&mut hasher);
+        let jitter = (hasher.finish() % 512) as u32;
+        doubled.min(LONGEST_PAUSE) * (512 + jitter) / 1024
+    }
+
+    // === The end ===
+
+    fn finish(&mut self, outcome: Outcome) -> Phase {
+        self.outcome = Some(outcome);
+        self.cleanup_began = Some(self.now.elapsed);
+        self.clean_from(0)
+    }
+
+    fn fail(&mut self, cause: String) -> Phase {
+        self.finish(Outcome::Failed { cause })
+    }
+
+    fn begin_cleanup(&mut self, outcome: Outcome) {
+        self.pause = None;
+        self.phase = self.finish(outcome);
+    }
+
+    fn clean_from(&mut self, group: usize) -> Phase {
+        let left = (group..self.groups.len()).find(|&it| self.groups[it].puller != PullerState::None);
+        match left.map(|it| (it, &self.groups[it].puller)) {
+            Some((group, PullerState::Made { uid })) => {
+                Phase::Clean { group, uid: Some(uid.clone()) }
+            }
+            Some((group, _)) => Phase::Clean { group, uid: None },
+            None => Phase::Finished,
+        }
+    }
+
+    fn cleaned(&mut self, group: usize) -> Phase {
+        self.groups[group].puller = PullerState::None;
+        self.clean_from(group + 1)
+    }
+
+    fn give_up_cleaning(&mut self) {
+        for group in 0..self.groups.len() {
+            if self.groups[group].puller == PullerState::None {
+                continue;
+            }
+            let name = self.puller_name(group);
+            let ns = &self.config.namespace;
+            self.notes.push(format!(
+                "DaemonSet `{name}` may be left: it goes with the hook's Job, or by `kubectl \
+                 --namespace {ns} delete daemonset {name}`"
+            ));
+        }
+        self.phase = Phase::Finished;
+    }
+
+    // === Small helpers ===
+
+    fn has_puller(&self) -> bool {
+        self.groups.iter().any(|it| it.puller != PullerState::None)
+    }
+
+    fn n_lacking(&self) -> usize {
+        self.groups.iter().map(|it| it.targets.n_lacking()).sum()
+    }
+
+    fn unfinished_names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self
+            .groups
+            .iter()
+            .flat_map(|it| it.targets.unfinished())
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn say_progress(&mut self) {
+        let n_targets: usize = self.groups.iter().map(|it| it.targets.nodes.len()).sum();
+        let unfinished = self.unfinished_names();
+        let n_done = n_targets.saturating_sub(unfinished.len());
+        let names = some_of(unfinished.iter().map(String::as_str));
+        self.say(format!("{n_done} of {} done; waiting for {names}", nodes(n_targets)));
+    }
+
+    fn say(&mut self, line: String) {
+        self.lines.push(Line::Always(line));
+    }
+
+    fn verbose(&mut self, line: String) {
+        self.lines.push(Line::Verbose(line));
+    }
+}
+
+fn survey_for(purpose: Purpose, config: &Config) -> Phase {
+    Phase::Survey { purpose, from: None, survey: Survey::new(&config.groups) }
+}
+
+fn leftovers() -> Phase {
+    Phase::Leftovers { from: None, expired: vec![] }
+}
+
+/// Whether a puller that was found would do the same as the one that would be made.
+fn commands_kept(ours: &DaemonSet, found: &Puller) -> bool {
+    let fatal = changes(ours, found).fatal;
+    fatal.iter().all(|it| it == crate::puller::SENT_ELSEWHERE)
+}
+
+fn sends_to(found: &Puller, names: &[&str]) -> bool {
+    found.spec.template.spec.affinity.names_all(names)
+}
+
+fn with_advice(err: &ApiError) -> String {
+    match err.code() {
+        Some(401) => format!("{err}: check the token"),
+        Some(403) => format!("{err}: grant this right to the ServiceAccount of the Job"),
+        _ => err.to_string(),
+    }
+}

@@ -1,0 +1,168 @@
+//! The survey: pages of nodes in, who lacks what out.
+//!
+//! A node's own list of images is a good proof of presence and no proof of absence: the kubelet
+//! lists at most 50 images, the largest first, under at most five names each, up to 41 seconds
+//! late. Hence three states. Only what a node lacks is kept of it, so that memory is one page of
+//! nodes and not the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::image::{ImageRef, PullPolicy};
+use crate::node::{LeftOut, Node, Placement, eligible};
+
+/// `nodeStatusMaxImages`: a list of so many images may have been cut.
+///
+/// Source: `SetDefaults_KubeletConfiguration` in `pkg/kubelet/apis/config/v1beta1/defaults.go`.
+const LISTED_IMAGES: usize = 50;
+/// `MaxNamesPerImageInNodeStatus`: an entry with so many names may have been cut.
+///
+/// Source: `pkg/kubelet/nodestatus/setters.go`.
+const LISTED_NAMES: usize = 5;
+/// How `status.nodeInfo.containerRuntimeVersion` of a CRI-O node starts.
+const CRI_O: &str = "cri-o://";
+
+/// An image that every node of its group must hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    pub image: ImageRef,
+    pub pull_policy: PullPolicy,
+}
+
+/// Images that go to the same nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    pub placement: Placement,
+    /// Places in the list of wanted images.
+    pub images: Vec<usize>,
+}
+
+/// What one node's list says about one image.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Presence {
+    /// Not listed, and the list is complete.
+    Absent,
+    /// Listed.
+    Present,
+    /// Not listed in a list that may have been cut, or to be asked of the registry in any case.
+    Unknown,
+}
+
+/// What a survey found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Survey {
+    pub n_nodes: usize,
+    /// One for each group, in the same order.
+    pub groups: Vec<GroupSurvey>,
+    /// The names of the nodes that no group may go to, by the reason the first group gives.
+    pub left_out: BTreeMap<LeftOut, Vec<String>>,
+    /// Images that CRI-O nodes can not be asked for, because they name no registry.
+    pub unmatchable: BTreeSet<usize>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupSurvey {
+    /// The eligible nodes: uid to name.
+    pub eligible: BTreeMap<String, String>,
+    /// The eligible nodes that lack something, in the order of the list.
+    pub lacking: Vec<Lacking>,
+}
+
+/// A node that lacks images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lacking {
+    pub name: String,
+    pub uid: String,
+    /// Each image that is not known to be present, by its place in the list of wanted images.
+    pub images: BTreeMap<usize, Presence>,
+}
+
+impl Survey {
+    pub fn new(groups: &[Group]) -> Self {
+        Self {
+            n_nodes: 0,
+            groups: groups.iter().map(|_| GroupSurvey::default()).collect(),
+            left_out: BTreeMap::new(),
+            unmatchable: BTreeSet::new(),
+        }
+    }
+
+    /// Takes one node in.
+    pub fn observe(&mut self, node: &Node, groups: &[Group], wanted: &[Wanted]) {
+        self.n_nodes += 1;
+        let mut list = None;
+        let mut reason = None;
+        for (group, found) in groups.iter().zip(&mut self.groups) {
+            if let Err(left_out) = eligible(node, &group.placement) {
+                reason.get_or_insert(left_out);
+                continue;
+            }
+            let list = list.get_or_insert_with(|| NodeList::of(node));
+            let meta = &node.metadata;
+            found.eligible.insert(meta.uid.clone(), meta.name.clone());
+            let mut images = BTreeMap::new();
+            for &place in &group.images {
+                let presence = list.presence(&wanted[place]);
+                if presence != Presence::Present {
+                    images.insert(place, presence);
+                }
+                if list.resolves_short_names && !wanted[place].image.has_domain() {
+                    self.unmatchable.insert(place);
+                }
+            }
+            if !images.is_empty() {
+                let (name, uid) = (meta.name.clone(), meta.uid.clone());
+                found.lacking.push(Lacking { name, uid, images });
+            }
+        }
+        if let (None, Some(reason)) = (list, reason) {
+            self.left_out.entry(reason).or_default().push(node.metadata.name.clone());
+        }
+    }
+
+    /// The number of nodes that at least one group may go to.
+    pub fn n_eligible(&self) -> usize {
+        self.n_nodes - self.left_out.values().map(Vec::len).sum::<usize>()
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.groups.iter().all(|it| it.lacking.is_empty())
+    }
+}
+
+/// A node's list of images under their normalised names.
+struct NodeList {
+    names: BTreeSet<String>,
+    /// Whether the list may leave images or names out.
+    may_be_cut: bool,
+    /// Whether the runtime, and not the reference, decides about the registry of a short name.
+    resolves_short_names: bool,
+}
+
+impl NodeList {
+    fn of(node: &Node) -> Self {
+        let images = &node.status.images;
+        let names = images
+            .iter()
+            .flat_map(|it| &it.names)
+            .filter_map(|it| Some(ImageRef::parse(it).ok()?.listed_name()))
+            .collect();
+        // A node that lists nothing at all has been told to list nothing: every node holds at
+        // least the image of its pods' sandboxes.
+        let may_be_cut = images.is_empty()
+            || images.len() >= LISTED_IMAGES
+            || images.iter().any(|it| it.names.len() >= LISTED_NAMES);
+        let runtime = &node.status.node_info.container_runtime_version;
+        Self { names, may_be_cut, resolves_short_names: runtime.starts_with(CRI_O) }
+    }
+
+    fn presence(&self, wanted: &Wanted) -> Presence {
+        let short = self.resolves_short_names && !wanted.image.has_domain();
+        if short || wanted.pull_policy == PullPolicy::Always {
+            return Presence::Unknown;
+        }
+        if self.names.contains(&wanted.image.listed_name()) {
+            return Presence::Present;
+        }
+        if self.may_be_cut { Presence::Unknown } else { Presence::Absent }
+    }
+}

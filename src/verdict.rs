@@ -1,0 +1,111 @@
+//! What the kubelet's words about a failed pull mean: whether another try can help, and what a
+//! reader should do.
+//!
+//! Messages come from the container runtime through the kubelet and have no codes worth the
+//! name, so they are told apart by their text, in an order that matters: containerd says "not
+//! found" of an image for another platform too.
+
+/// Whether the kubelet's own retries may mend a failure.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outlook {
+    /// The same answer will come again until somebody changes something.
+    Permanent,
+    /// Worth waiting for.
+    Transient,
+}
+
+/// What a failure means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Verdict {
+    pub outlook: Outlook,
+    /// What to do, as the end of a sentence.
+    pub advice: &'static str,
+}
+
+/// Kubelet reasons that decide without their message.
+///
+/// Source: `pkg/kubelet/images/types.go`.
+const REASONS: [(&str, Verdict); 3] = [
+    ("ErrImageNeverPull", permanent("load the image onto the node or change its pull policy")),
+    ("InvalidImageName", permanent("correct the image name")),
+    (
+        "SignatureValidationFailed",
+        permanent("sign the image, or change the signature policy of the nodes"),
+    ),
+];
+
+/// Texts of containerd and CRI-O (containers/image), in lower case, in the order of the test.
+const TEXTS: [(&[&str], Verdict); 8] = [
+    (
+        &["no match for platform", "no image found in image index", "no image found in manifest list"],
+        permanent("build the image for the nodes' platform, or keep it off these nodes"),
+    ),
+    (
+        &["toomanyrequests", "too many requests", "429"],
+        transient("the registry limits pulls: log in with a pull secret or use a mirror"),
+    ),
+    (
+        &[
+            "pull access denied",
+            "401 unauthorized",
+            "403 forbidden",
+            "failed to authorize",
+            "failed to fetch anonymous token",
+            "failed to fetch oauth token",
+            "unable to retrieve auth token",
+            "access to the resource is denied",
+            "unauthorized:",
+        ],
+        permanent("check the image name and the pull secrets"),
+    ),
+    (&["no space left on device"], permanent("free disk space on the node")),
+    (
+        &["x509:", "server gave http response to https client"],
+        permanent("make the nodes trust the registry's certificate"),
+    ),
+    (
+        &["invalid reference format", "couldn't parse image name"],
+        permanent("correct the image name"),
+    ),
+    (
+        &[
+            "code = canceled",
+            "connection refused",
+            "connection reset",
+            "context canceled",
+            "context deadline exceeded",
+            "i/o timeout",
+            "no route to host",
+            "no such host",
+            "pull qps exceeded",
+            "server misbehaving",
+            "tls handshake timeout",
+            "unexpected eof",
+        ],
+        transient("check that the nodes reach the registry"),
+    ),
+    (
+        &["code = notfound", "manifest unknown", "not found"],
+        permanent("check the image name and the tag"),
+    ),
+];
+
+/// Judges a failed pull by the kubelet's reason and message.
+pub fn judge(reason: &str, message: &str) -> Verdict {
+    if let Some((_, verdict)) = REASONS.iter().find(|(it, _)| *it == reason) {
+        return *verdict;
+    }
+    let message = message.to_ascii_lowercase();
+    TEXTS
+        .iter()
+        .find(|(texts, _)| texts.iter().any(|it| message.contains(it)))
+        .map_or(transient("look at the pod's events and the kubelet's log"), |(_, it)| *it)
+}
+
+const fn permanent(advice: &'static str) -> Verdict {
+    Verdict { outlook: Outlook::Permanent, advice }
+}
+
+const fn transient(advice: &'static str) -> Verdict {
+    Verdict { outlook: Outlook::Transient, advice }
+}
