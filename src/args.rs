@@ -156,8 +156,7 @@ fn run_args(
         "--failure-policy",
         &[("Fail", FailurePolicy::Fail), ("Ignore", FailurePolicy::Ignore)],
     )?;
-    let output =
-        choice(&mut args, "--output", &[("text", Output::Text), ("json", Output::Json)])?;
+    let output = choice(&mut args, "--output", &[("text", Output::Text), ("json", Output::Json)])?;
     let url = value(&mut args, "--server")?;
     let certificate_authority = value(&mut args, "--certificate-authority")?.map(PathBuf::from);
     let token_file = value(&mut args, "--token-file")?.map(PathBuf::from);
@@ -181,7 +180,9 @@ fn run_args(
         let rest = rest.to_string_lossy().into_owned();
         if rest.starts_with('-') {
             let flag = rest.split('=').next().unwrap_or_default();
-            return usage(format!("unknown option `{flag}`, or one given twice: see `prepull --help`"));
+            return usage(format!(
+                "unknown option `{flag}`, or one given twice: see `prepull --help`"
+            ));
         }
         images.push(rest);
     }
@@ -241,14 +242,7 @@ fn run_args(
         unknown,
     };
     let output = output.unwrap_or(Output::Text);
-    Ok(Command::Run(Box::new(RunArgs {
-        config,
-        namespace,
-        judgement,
-        output,
-        verbosity,
-        server,
-    })))
+    Ok(Command::Run(Box::new(RunArgs { config, namespace, judgement, output, verbosity, server })))
 }
 
 /// The images in the order they are named, and the groups they fall into. An image that is named

@@ -20,8 +20,7 @@ pub trait Cluster {
     /// The hook Job that owns the run.
     fn read_job(&mut self, name: &str) -> Result<Job, ApiError>;
     /// One page of the DaemonSets with these labels (`key=value,key=value`).
-    fn list_pullers(&mut self, labels: &str, from: Option<&str>)
-    -> Result<Page<Puller>, ApiError>;
+    fn list_pullers(&mut self, labels: &str, from: Option<&str>) -> Result<Page<Puller>, ApiError>;
     fn read_puller(&mut self, name: &str) -> Result<Puller, ApiError>;
     fn create_puller(&mut self, manifest: &DaemonSet) -> Result<Puller, ApiError>;
     /// Replaces fields of the DaemonSet by a JSON merge patch (RFC 7386).

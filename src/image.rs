@@ -186,8 +186,7 @@ fn is_domain(domain: &str) -> bool {
         return false;
     }
     if let Some(address) = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
-        return !address.is_empty()
-            && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
+        return !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
     }
     host.split('.').all(|label| {
         let alphanumeric_or_dash = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
@@ -212,4 +211,118 @@ fn is_digest(digest: &str) -> bool {
 
 fn is_lower_hex(b: u8) -> bool {
     matches!(b, b'0'..=b'9' | b'a'..=b'f')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn names_are_normalised_as_nodes_list_them() {
+        let with_digest = |name: &str| format!("{name}@{DIGEST}");
+        for (written, listed) in [
+            ("busybox", "docker.io/library/busybox:latest".into()),
+            ("busybox:1.36", "docker.io/library/busybox:1.36".into()),
+            ("x/y:t", "docker.io/x/y:t".into()),
+            ("docker.io/x/y:t", "docker.io/x/y:t".into()),
+            ("docker.io/ubuntu", "docker.io/library/ubuntu:latest".into()),
+            ("index.docker.io/x/y", "docker.io/x/y:latest".into()),
+            ("index.docker.io/ubuntu", "docker.io/library/ubuntu:latest".into()),
+            ("foo:5000", "docker.io/library/foo:5000".into()),
+            ("localhost/a", "localhost/a:latest".into()),
+            ("localhost:5000/a:b", "localhost:5000/a:b".into()),
+            ("Upper/a", "Upper/a:latest".into()),
+            ("REG.example/a", "REG.example/a:latest".into()),
+            ("[fd00::1]:5000/a", "[fd00::1]:5000/a:latest".into()),
+            ("[::1]/a", "[::1]/a:latest".into()),
+            ("quay.io/a/b/c_d__e.f---g:T.a_g-1", "quay.io/a/b/c_d__e.f---g:T.a_g-1".into()),
+            (&with_digest("a"), with_digest("docker.io/library/a")),
+            (&with_digest("quay.io/a:tag"), with_digest("quay.io/a")),
+            ("a_b.c/d", "a_b.c/d:latest".into()),
+        ] {
+            let image = ImageRef::parse(written).unwrap_or_else(|err| panic!("{written}: {err}"));
+            assert_eq!(image.listed_name(), listed, "{written}");
+            assert_eq!(image.as_written(), written);
+            let again = ImageRef::parse(&listed).unwrap();
+            assert_eq!(again.listed_name(), listed, "not a fixed point: {written}");
+        }
+    }
+
+    #[test]
+    fn what_go_refuses_is_refused() {
+        let long_path = format!("a/{}", "b".repeat(254));
+        let long_tag = format!("a:{}", "t".repeat(129));
+        let hex = "a".repeat(64);
+        for written in [
+            "",
+            " ",
+            ":tag",
+            "/a",
+            "a/",
+            "a//b",
+            "A",
+            "docker.io/A",
+            "a b",
+            "a:",
+            "a:-t",
+            "a:.t",
+            "a:t:u",
+            "a@",
+            "a@sha256:1234",
+            "a@md5:d41d8cd98f00b204e9800998ecf8427e",
+            "a..b",
+            "a._b",
+            "-a",
+            "a-",
+            "a___b",
+            "http://a/b",
+            "a.b:port/c",
+            "a.b:/c",
+            "[::1/a",
+            "-a.b/c",
+            "a.b-/c",
+            "ä",
+            &long_path,
+            &long_tag,
+            &hex,
+        ] {
+            assert!(ImageRef::parse(written).is_err(), "`{written}` was accepted");
+        }
+        assert!(ImageRef::parse(&long_path[..257 - 1 - 1]).is_ok());
+        assert!(ImageRef::parse(&long_tag[..2 + 128]).is_ok());
+        let upper = format!("a@{}", DIGEST.to_ascii_uppercase());
+        assert!(ImageRef::parse(&upper).is_err());
+    }
+
+    #[test]
+    fn only_latest_is_always_pulled() {
+        for (written, policy) in [
+            ("a".to_owned(), PullPolicy::Always),
+            ("a:latest".to_owned(), PullPolicy::Always),
+            ("a:1".to_owned(), PullPolicy::IfNotPresent),
+            (format!("a@{DIGEST}"), PullPolicy::IfNotPresent),
+            (format!("a:latest@{DIGEST}"), PullPolicy::IfNotPresent),
+        ] {
+            assert_eq!(
+                ImageRef::parse(&written).unwrap().default_pull_policy(),
+                policy,
+                "{written}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_domain_is_written_or_implied() {
+        for (written, has_domain) in [
+            ("a", false),
+            ("x/y", false),
+            ("docker.io/a", true),
+            ("index.docker.io/a", true),
+            ("q.io/a", true),
+        ] {
+            assert_eq!(ImageRef::parse(written).unwrap().has_domain(), has_domain, "{written}");
+        }
+    }
 }

@@ -338,3 +338,203 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
 fn numbers(taint: &Taint, toleration: &Toleration) -> Option<(i64, i64)> {
     Some((taint.value.parse().ok()?, toleration.value.parse().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, labels: &[(&str, &str)]) -> Node {
+        let mut node = Node::default();
+        node.metadata.name = name.into();
+        node.metadata.labels =
+            labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        node.status.conditions =
+            vec![NodeCondition { kind: "Ready".into(), status: "True".into() }];
+        node
+    }
+
+    fn requirement(key: &str, operator: &str, values: &[&str]) -> NodeSelectorRequirement {
+        NodeSelectorRequirement {
+            key: key.into(),
+            operator: operator.into(),
+            values: values.iter().map(|it| (*it).to_owned()).collect(),
+        }
+    }
+
+    fn terms(terms: Vec<NodeSelectorTerm>) -> Placement {
+        let selector = NodeSelector { node_selector_terms: terms };
+        Placement {
+            affinity: Some(NodeAffinity {
+                required_during_scheduling_ignored_during_execution: Some(selector),
+            }),
+            ..Placement::default()
+        }
+    }
+
+    fn expressions(requirements: Vec<NodeSelectorRequirement>) -> NodeSelectorTerm {
+        NodeSelectorTerm { match_expressions: requirements, match_fields: vec![] }
+    }
+
+    #[test]
+    fn every_operator_decides() {
+        let node = node("n1", &[("zone", "a"), ("cores", "8"), ("word", "x")]);
+        for (key, operator, values, matches) in [
+            ("zone", "In", &["a", "b"][..], true),
+            ("zone", "In", &["b"], false),
+            ("none", "In", &["a"], false),
+            ("zone", "NotIn", &["b"], true),
+            ("zone", "NotIn", &["a"], false),
+            ("none", "NotIn", &["a"], true),
+            ("zone", "Exists", &[], true),
+            ("none", "Exists", &[], false),
+            ("zone", "DoesNotExist", &[], false),
+            ("none", "DoesNotExist", &[], true),
+            ("cores", "Gt", &["7"], true),
+            ("cores", "Gt", &["8"], false),
+            ("cores", "Lt", &["9"], true),
+            ("cores", "Lt", &["8"], false),
+            ("none", "Lt", &["8"], false),
+            ("word", "Gt", &["1"], false),
+            ("cores", "Gt", &["x"], false),
+            ("cores", "Gt", &["1", "2"], false),
+            ("zone", "Near", &["a"], false),
+        ] {
+            let placement = terms(vec![expressions(vec![requirement(key, operator, values)])]);
+            let found = eligible(&node, &placement).is_ok();
+            assert_eq!(found, matches, "{key} {operator} {values:?}");
+        }
+    }
+
+    #[test]
+    fn terms_are_alternatives_and_requirements_are_not() {
+        let node = node("n1", &[("a", "1")]);
+        let yes = || requirement("a", "Exists", &[]);
+        let no = || requirement("b", "Exists", &[]);
+        assert!(
+            eligible(&node, &terms(vec![expressions(vec![no()]), expressions(vec![yes()])]))
+                .is_ok()
+        );
+        for refused in [
+            terms(vec![expressions(vec![yes(), no()])]),
+            terms(vec![NodeSelectorTerm::default()]),
+            terms(vec![]),
+        ] {
+            assert_eq!(eligible(&node, &refused), Err(LeftOut::Affinity));
+        }
+    }
+
+    #[test]
+    fn fields_match_the_name_alone() {
+        let node = node("n1", &[]);
+        let fields = |key: &str, operator: &str, values: &[&str]| {
+            terms(vec![NodeSelectorTerm {
+                match_expressions: vec![],
+                match_fields: vec![requirement(key, operator, values)],
+            }])
+        };
+        assert!(eligible(&node, &fields("metadata.name", "In", &["n1"])).is_ok());
+        assert!(eligible(&node, &fields("metadata.name", "NotIn", &["n2"])).is_ok());
+        for refused in [
+            fields("metadata.name", "In", &["n2"]),
+            fields("metadata.name", "NotIn", &["n1"]),
+            fields("metadata.name", "In", &["n1", "n2"]),
+            fields("metadata.name", "Exists", &["n1"]),
+            fields("metadata.uid", "In", &["n1"]),
+        ] {
+            assert!(eligible(&node, &refused).is_err());
+        }
+    }
+
+    #[test]
+    fn taints_repel_unless_they_are_tolerated() {
+        let taint = |key: &str, value: &str, effect: &str| Taint {
+            key: key.into(),
+            value: value.into(),
+            effect: effect.into(),
+        };
+        let toleration = |key: &str, operator: &str, value: &str, effect: &str| Toleration {
+            key: key.into(),
+            operator: operator.into(),
+            value: value.into(),
+            effect: effect.into(),
+            toleration_seconds: None,
+        };
+        let gpu = || taint("gpu", "yes", "NoSchedule");
+        for (taint, toleration, tolerated) in [
+            (gpu(), toleration("other", "Exists", "", ""), false),
+            (gpu(), toleration("gpu", "Exists", "", ""), true),
+            (gpu(), toleration("gpu", "Exists", "", "NoSchedule"), true),
+            (gpu(), toleration("gpu", "Exists", "", "NoExecute"), false),
+            (gpu(), toleration("gpu", "", "yes", ""), true),
+            (gpu(), toleration("gpu", "Equal", "no", ""), false),
+            (gpu(), toleration("", "Exists", "", ""), true),
+            (gpu(), toleration("gpu", "Near", "yes", ""), false),
+            (taint("n", "5", "NoExecute"), toleration("n", "Gt", "4", ""), true),
+            (taint("n", "5", "NoExecute"), toleration("n", "Gt", "5", ""), false),
+            (taint("n", "5", "NoExecute"), toleration("n", "Lt", "6", ""), true),
+            (taint("n", "x", "NoExecute"), toleration("n", "Lt", "6", ""), false),
+            (taint("p", "", "PreferNoSchedule"), toleration("other", "Exists", "", ""), true),
+        ] {
+            let mut node = node("n1", &[]);
+            node.spec.taints = vec![taint.clone()];
+            let placement =
+                Placement { tolerations: vec![toleration.clone()], ..Default::default() };
+            let found = eligible(&node, &placement);
+            assert_eq!(found.is_ok(), tolerated, "{taint:?} {toleration:?}");
+            if let Err(reason) = found {
+                assert_eq!(reason, LeftOut::Tainted(taint.key));
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_is_left_out_for_what_a_reader_would_name_first() {
+        let mut it = node("n1", &[]);
+        it.spec.taints = vec![Taint {
+            key: "node.kubernetes.io/unschedulable".into(),
+            value: String::new(),
+            effect: "NoSchedule".into(),
+        }];
+        it.spec.unschedulable = true;
+        assert_eq!(eligible(&it, &Placement::default()), Err(LeftOut::Cordoned));
+        it.spec.unschedulable = false;
+        it.status.conditions[0].status = "Unknown".into();
+        assert_eq!(eligible(&it, &Placement::default()), Err(LeftOut::NotReady));
+        it.status.conditions.clear();
+        assert_eq!(eligible(&it, &Placement::default()), Err(LeftOut::NotReady));
+        let picky = Placement {
+            node_selector: BTreeMap::from([("a".into(), "b".into())]),
+            ..Placement::default()
+        };
+        assert_eq!(eligible(&it, &picky), Err(LeftOut::Selector));
+    }
+
+    #[test]
+    fn control_plane_nodes_can_be_excluded() {
+        for label in CONTROL_PLANE_LABELS {
+            let node = node("n1", &[(label, "")]);
+            assert!(eligible(&node, &Placement::default()).is_ok());
+            let excluded =
+                Placement { control_plane: ControlPlane::Exclude, ..Placement::default() };
+            assert_eq!(eligible(&node, &excluded), Err(LeftOut::ControlPlane));
+        }
+    }
+
+    #[test]
+    fn defaults_ask_for_linux_and_for_real_kubelets() {
+        let linux = [("kubernetes.io/os", "linux")];
+        let placement = with_defaults(Placement::default());
+        assert!(eligible(&node("n1", &linux), &placement).is_ok());
+        for other in [
+            &[("kubernetes.io/os", "windows")][..],
+            &[],
+            &[linux[0], ("type", "virtual-kubelet")],
+            &[linux[0], ("eks.amazonaws.com/compute-type", "fargate")],
+        ] {
+            assert!(eligible(&node("n1", other), &placement).is_err(), "{other:?}");
+        }
+        let own = terms(vec![expressions(vec![requirement("type", "Exists", &[])])]);
+        let virtual_node = node("n1", &[linux[0], ("type", "virtual-kubelet")]);
+        assert!(eligible(&virtual_node, &with_defaults(own)).is_ok());
+    }
+}

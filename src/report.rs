@@ -246,8 +246,9 @@ impl Report {
                      not what you want"
                 )
             }
-            Outcome::Ready if run.groups().iter().all(|it| it.targets.nodes.is_empty())
-                && self.nodes.dropped.is_empty() =>
+            Outcome::Ready
+                if run.groups().iter().all(|it| it.targets.nodes.is_empty())
+                    && self.nodes.dropped.is_empty() =>
             {
                 format!("ready: {eligible} had {images} already")
             }
@@ -469,8 +470,11 @@ fn causes(target: &Target, outcome: &Outcome) -> Vec<(Item, String, &'static str
         return causes;
     }
     let waiting = target.obstacle.as_deref().unwrap_or("the pull has not ended");
-    let pending =
-        target.lacking.iter().map(|it| Item::Image(*it)).filter(|it| !target.failures.contains_key(it));
+    let pending = target
+        .lacking
+        .iter()
+        .map(|it| Item::Image(*it))
+        .filter(|it| !target.failures.contains_key(it));
     causes.extend(pending.map(|it| (it, waiting.to_owned(), "")));
     causes
 }

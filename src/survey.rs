@@ -166,3 +166,122 @@ impl NodeList {
         if self.may_be_cut { Presence::Unknown } else { Presence::Absent }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{NodeCondition, NodeImage};
+
+    fn wanted(image: &str) -> Wanted {
+        let image = ImageRef::parse(image).unwrap();
+        let pull_policy = image.default_pull_policy();
+        Wanted { image, pull_policy }
+    }
+
+    fn node(name: &str, images: &[&[&str]]) -> Node {
+        let mut node = Node::default();
+        node.metadata.name = name.into();
+        node.metadata.uid = format!("uid-{name}");
+        node.status.conditions =
+            vec![NodeCondition { kind: "Ready".into(), status: "True".into() }];
+        node.status.images = images
+            .iter()
+            .map(|names| NodeImage { names: names.iter().map(|it| (*it).to_owned()).collect() })
+            .collect();
+        node
+    }
+
+    fn presence(node: &Node, image: &str) -> Presence {
+        NodeList::of(node).presence(&wanted(image))
+    }
+
+    #[test]
+    fn both_sides_are_normalised() {
+        let docker = node("n1", &[&["nginx:1.27"], &["docker.io/library/redis:7"]]);
+        for image in
+            ["nginx:1.27", "docker.io/nginx:1.27", "index.docker.io/library/nginx:1.27", "redis:7"]
+        {
+            assert_eq!(presence(&docker, image), Presence::Present, "{image}");
+        }
+        for image in ["nginx:1.2", "nginx:1.271", "quay.io/library/nginx:1.27", "x/nginx:1.27"] {
+            assert_eq!(presence(&docker, image), Presence::Absent, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_digest_counts_and_its_tag_does_not() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let other = format!("sha256:{}", "b".repeat(64));
+        let by_digest = format!("docker.io/library/a@{digest}");
+        let node = node("n1", &[&[&by_digest]]);
+        assert_eq!(presence(&node, &format!("a@{digest}")), Presence::Present);
+        assert_eq!(presence(&node, &format!("a:1@{digest}")), Presence::Present);
+        assert_eq!(presence(&node, &format!("a@{other}")), Presence::Absent);
+        assert_eq!(presence(&node, "a:1"), Presence::Absent);
+    }
+
+    #[test]
+    fn a_list_that_may_be_cut_proves_no_absence() {
+        let names: Vec<_> = (0..50).map(|it| format!("quay.io/x/{it}:1")).collect();
+        let entries: Vec<_> = names.iter().map(|it| vec![it.as_str()]).collect();
+        let lists: Vec<_> = entries.iter().map(Vec::as_slice).collect();
+        assert_eq!(presence(&node("n1", &lists[..49]), "a:1"), Presence::Absent);
+        assert_eq!(presence(&node("n1", &lists), "a:1"), Presence::Unknown);
+        assert_eq!(presence(&node("n1", &lists), "quay.io/x/7:1"), Presence::Present);
+        let five = ["q.io/a:1", "q.io/a:2", "q.io/a:3", "q.io/a:4", "q.io/a:5"];
+        assert_eq!(presence(&node("n1", &[&five[..4]]), "a:1"), Presence::Absent);
+        assert_eq!(presence(&node("n1", &[&five]), "a:1"), Presence::Unknown);
+        assert_eq!(presence(&node("n1", &[]), "a:1"), Presence::Unknown);
+    }
+
+    #[test]
+    fn a_tag_that_may_move_is_always_asked_for() {
+        let node = node("n1", &[&["docker.io/library/a:latest", "docker.io/library/a:1"]]);
+        assert_eq!(presence(&node, "a"), Presence::Unknown);
+        let always = Wanted { pull_policy: PullPolicy::Always, ..wanted("a:1") };
+        assert_eq!(NodeList::of(&node).presence(&always), Presence::Unknown);
+    }
+
+    #[test]
+    fn short_names_are_cri_os_own_affair() {
+        let mut node = node("n1", &[&["docker.io/library/a:1"]]);
+        node.status.node_info.container_runtime_version = "cri-o://1.33.0".into();
+        assert_eq!(presence(&node, "a:1"), Presence::Unknown);
+        assert_eq!(presence(&node, "docker.io/library/a:1"), Presence::Present);
+        let groups = [Group { placement: Placement::default(), images: vec![0, 1] }];
+        let mut survey = Survey::new(&groups);
+        survey.observe(&node, &groups, &[wanted("a:1"), wanted("docker.io/a:1")]);
+        assert_eq!(survey.unmatchable, BTreeSet::from([0]));
+    }
+
+    #[test]
+    fn nodes_are_counted_once_and_kept_only_for_what_they_lack() {
+        let selector = |value: &str| BTreeMap::from([("pool".to_owned(), value.to_owned())]);
+        let group = |value: &str, images| Group {
+            placement: Placement { node_selector: selector(value), ..Placement::default() },
+            images,
+        };
+        let groups = [group("cpu", vec![0]), group("gpu", vec![0, 1])];
+        let images = [wanted("a:1"), wanted("b:1")];
+        let mut survey = Survey::new(&groups);
+        for (name, pool, held) in [
+            ("n1", "cpu", &["docker.io/library/a:1"][..]),
+            ("n2", "cpu", &["docker.io/library/c:1"]),
+            ("n3", "gpu", &["docker.io/library/b:1"]),
+            ("n4", "tpu", &["docker.io/library/a:1"]),
+        ] {
+            let mut node = node(name, &[held]);
+            node.metadata.labels = selector(pool);
+            survey.observe(&node, &groups, &images);
+        }
+        assert_eq!((survey.n_nodes, survey.n_eligible()), (4, 3));
+        assert_eq!(survey.left_out, BTreeMap::from([(LeftOut::Selector, vec!["n4".to_owned()])]));
+        let lacking = |group: usize| {
+            let list = survey.groups[group].lacking.iter();
+            list.map(|it| (it.uid.as_str(), it.images.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(lacking(0), [("uid-n2", BTreeMap::from([(0, Presence::Absent)]))]);
+        assert_eq!(lacking(1), [("uid-n3", BTreeMap::from([(0, Presence::Absent)]))]);
+        assert!(!survey.is_complete());
+    }
+}

@@ -37,7 +37,11 @@ const REASONS: [(&str, Verdict); 3] = [
 /// Texts of containerd and CRI-O (containers/image), in lower case, in the order of the test.
 const TEXTS: [(&[&str], Verdict); 8] = [
     (
-        &["no match for platform", "no image found in image index", "no image found in manifest list"],
+        &[
+            "no match for platform",
+            "no image found in image index",
+            "no image found in manifest list",
+        ],
         permanent("build the image for the nodes' platform, or keep it off these nodes"),
     ),
     (
@@ -108,4 +112,51 @@ const fn permanent(advice: &'static str) -> Verdict {
 
 const fn transient(advice: &'static str) -> Verdict {
     Verdict { outlook: Outlook::Transient, advice }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_the_texts_matters() {
+        use Outlook::{Permanent, Transient};
+        for (reason, message, outlook, advice) in [
+            (
+                "Failed",
+                "rpc error: code = NotFound desc = failed to pull and unpack image \"x\": no match \
+                 for platform in manifest: not found",
+                Permanent,
+                "platform",
+            ),
+            (
+                "ErrImagePull",
+                "rpc error: code = NotFound desc = failed to pull and unpack image \"q.io/a:1\": \
+                 failed to resolve image: q.io/a:1: not found",
+                Permanent,
+                "tag",
+            ),
+            ("Failed", "unexpected status: 429 Too Many Requests", Transient, "limits"),
+            ("Failed", "pull access denied, repository does not exist", Permanent, "secrets"),
+            ("Failed", "unexpected status code 401 Unauthorized", Permanent, "secrets"),
+            (
+                "Failed",
+                "tls: failed to verify certificate: x509: unknown authority",
+                Permanent,
+                "trust",
+            ),
+            ("Failed", "write /x: no space left on device", Permanent, "disk"),
+            ("Failed", "dial tcp: lookup q.io on 10.0.0.1:53: no such host", Transient, "reach"),
+            ("Failed", "rpc error: code = Canceled desc = context canceled", Transient, "reach"),
+            ("Failed", "pull QPS exceeded", Transient, "reach"),
+            ("Failed", "something new", Transient, "events"),
+            ("InvalidImageName", "", Permanent, "name"),
+            ("ErrImageNeverPull", "not present with pull policy of Never", Permanent, "load"),
+            ("SignatureValidationFailed", "i/o timeout", Permanent, "sign"),
+        ] {
+            let verdict = judge(reason, message);
+            assert_eq!(verdict.outlook, outlook, "{reason}: {message}");
+            assert!(verdict.advice.contains(advice), "{message}: {}", verdict.advice);
+        }
+    }
 }

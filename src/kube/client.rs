@@ -43,10 +43,12 @@ pub struct KubeCluster {
 pub struct Limits {
     /// For the connection, TLS included.
     pub connect: Duration,
-    /// For a request about one object, from its start to the last byte.
+    /// For reading one object, from the start of the request to the last byte of its answer.
     pub object: Duration,
     /// For one page of a list.
     pub list: Duration,
+    /// For creating, changing or deleting an object.
+    pub write: Duration,
     /// Of one object, in bytes after decompression.
     pub object_bytes: u64,
     /// Of one page.
@@ -61,6 +63,9 @@ impl Default for Limits {
             connect: Duration::from_secs(5),
             object: Duration::from_secs(10),
             list: Duration::from_secs(30),
+            // Admission webhooks may take 10 s each, 30 s if they say so. Who gives up sooner
+            // does not know whether the object was made.
+            write: Duration::from_secs(30),
             // etcd takes no object above 1.5 MiB as it comes, and 4 MiB were enough if that is
             // raised. A page of 500 nodes of the size that is common (20 KB, KEP-589) is 10 MB.
             object_bytes: 4 << 20,
@@ -110,10 +115,10 @@ impl Cluster for KubeCluster {
     }
 
     fn read_node(&mut self, name: &str) -> Result<Node, ApiError> {
-        let request = format!("get node `{name}`");
-        let node: Node =
-            self.fetch(&Ask::get(request, format!("/api/v1/nodes/{}", encode(name))))?;
-        about(name, &node.metadata.name, "get node")?;
+        let target = format!("/api/v1/nodes/{}", encode(name));
+        let ask = Ask::get(format!("get node `{name}`"), target);
+        let node: Node = self.fetch(&ask)?;
+        ask.about(name, &node.metadata.name)?;
         Ok(node)
     }
 
@@ -132,8 +137,9 @@ impl Cluster for KubeCluster {
 
     fn read_puller(&mut self, name: &str) -> Result<Puller, ApiError> {
         let target = self.path("/apis/apps/v1", "daemonsets", Some(name));
-        let puller: Puller = self.fetch(&Ask::get(self.words("get", "daemonset", name), target))?;
-        about(name, &puller.metadata.name, "get daemonset")?;
+        let ask = Ask::get(self.words("get", "daemonset", name), target);
+        let puller: Puller = self.fetch(&ask)?;
+        ask.about(name, &puller.metadata.name)?;
         Ok(puller)
     }
 
@@ -143,7 +149,7 @@ impl Cluster for KubeCluster {
         let target = self.path("/apis/apps/v1", "daemonsets", None) + WRITE;
         let ask = Ask::write(request, Method::POST, target, "application/json", &body);
         let puller: Puller = self.fetch(&ask)?;
-        about(&manifest.metadata.name, &puller.metadata.name, "create daemonset")?;
+        ask.about(&manifest.metadata.name, &puller.metadata.name)?;
         Ok(puller)
     }
 
@@ -153,7 +159,7 @@ impl Cluster for KubeCluster {
         let kind = "application/merge-patch+json";
         let ask = Ask::write(request, Method::PATCH, target, kind, patch.as_bytes());
         let puller: Puller = self.fetch(&ask)?;
-        about(name, &puller.metadata.name, "patch daemonset")?;
+        ask.about(name, &puller.metadata.name)?;
         Ok(puller)
     }
 
@@ -218,6 +224,7 @@ struct Ask<'a> {
 enum Kind {
     List,
     Object,
+    Write,
 }
 
 impl<'a> Ask<'a> {
@@ -232,11 +239,22 @@ impl<'a> Ask<'a> {
         content_type: &'static str,
         body: &'a [u8],
     ) -> Self {
-        Self { request, method, target, body: Some((content_type, body)), kind: Kind::Object }
+        Self { request, method, target, body: Some((content_type, body)), kind: Kind::Write }
     }
 
     fn failed(&self, cause: Cause) -> ApiError {
         ApiError { request: self.request.clone(), cause }
+    }
+
+    /// Refuses an object of another name than the one that was asked for: a JSON document that
+    /// is no such object at all reads as one without a name.
+    fn about(&self, asked: &str, answered: &str) -> Result<(), ApiError> {
+        match asked == answered {
+            true => Ok(()),
+            false => {
+                Err(self.failed(Cause::Transport("the answer is about something else".into())))
+            }
+        }
     }
 }
 
@@ -297,6 +315,7 @@ impl KubeCluster {
         let (wait, most) = match ask.kind {
             Kind::List => (self.limits.list, self.limits.list_bytes),
             Kind::Object => (self.limits.object, self.limits.object_bytes),
+            Kind::Write => (self.limits.write, self.limits.object_bytes),
         };
         let path = ask.target.split('?').next().unwrap_or_default();
         if path.split('/').skip(1).any(|it| matches!(it, "" | "." | "..")) {
@@ -521,6 +540,9 @@ impl KubeCluster {
                     _ => format!("{authority} closed the connection before it answered"),
                 }
             }
+            ureq::Error::Io(error) if phase == READING => {
+                format!("the answer cannot be read: {}", plain(&error))
+            }
             ureq::Error::Io(error) => format!("connect to {authority}: {}", plain(&error)),
             ureq::Error::BodyExceedsLimit(most) => {
                 format!("the answer is longer than {} KiB", most >> 10)
@@ -615,18 +637,6 @@ fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
 
 fn is_untrusted(error: &ureq::Error) -> bool {
     matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
-}
-
-/// Refuses an object that has another name than the one that was asked for: a JSON document that
-/// is no such object reads as one without a name.
-fn about(asked: &str, answered: &str, request: &str) -> Result<(), ApiError> {
-    match asked == answered {
-        true => Ok(()),
-        false => Err(ApiError {
-            request: format!("{request} `{asked}`"),
-            cause: Cause::Transport("the answer is about something else".into()),
-        }),
-    }
 }
 
 /// Percent-encodes what comes from outside, for a path segment or the value of a query.

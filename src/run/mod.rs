@@ -401,7 +401,9 @@ impl<'a> Run<'a> {
             images: config.groups[group]
                 .images
                 .iter()
-                .map(|&place| (place, &config.wanted[place].image, config.wanted[place].pull_policy))
+                .map(|&place| {
+                    (place, &config.wanted[place].image, config.wanted[place].pull_policy)
+                })
                 .collect(),
             placement: &config.groups[group].placement,
             nodes: self.groups[group].targets.names(),
@@ -445,7 +447,9 @@ impl<'a> Run<'a> {
         let looked = self.last_look >= seen;
         match &self.phase {
             Phase::Poll { .. } if !looked => self.phase = Phase::Pods { from: None },
-            Phase::Events { .. } | Phase::Pods { .. } | Phase::Survey { purpose: Purpose::Closing, .. }
+            Phase::Events { .. }
+            | Phase::Pods { .. }
+            | Phase::Survey { purpose: Purpose::Closing, .. }
                 if self.now.elapsed < seen + LAST_LOOK => {}
             _ => self.begin_cleanup(Outcome::Deadline),
         }
@@ -541,23 +545,23 @@ impl<'a> Run<'a> {
         let n_eligible = survey.n_eligible();
         let n_lacking = survey.groups.iter().map(|it| it.lacking.len()).max().unwrap_or_default();
         let complete = survey.is_complete();
-        self.groups = self
-            .config
-            .groups
-            .iter()
-            .zip(&survey.groups)
-            .map(|(group, found)| {
-                let names = group.images.iter().map(|&place| {
-                    (container_name(place, &self.config.wanted[place].image), place)
-                });
-                GroupRun {
-                    targets: Targets::new(&found.lacking, names.collect()),
-                    puller: PullerState::None,
-                    seen: PullerStatus::default(),
-                    n_remakes: 0,
-                }
-            })
-            .collect();
+        self.groups =
+            self.config
+                .groups
+                .iter()
+                .zip(&survey.groups)
+                .map(|(group, found)| {
+                    let names = group.images.iter().map(|&place| {
+                        (container_name(place, &self.config.wanted[place].image), place)
+                    });
+                    GroupRun {
+                        targets: Targets::new(&found.lacking, names.collect()),
+                        puller: PullerState::None,
+                        seen: PullerStatus::default(),
+                        n_remakes: 0,
+                    }
+                })
+                .collect();
         self.survey = Some(survey);
         if n_eligible == 0 {
             return self.finish(Outcome::NoNodes);
@@ -797,7 +801,8 @@ impl<'a> Run<'a> {
         let mut late = vec![];
         for (group, found) in survey.groups.iter().enumerate() {
             let targets = &mut self.groups[group].targets;
-            let known = |it: &&Lacking| targets.nodes.get(&it.name).is_some_and(|t| t.uid == it.uid);
+            let known =
+                |it: &&Lacking| targets.nodes.get(&it.name).is_some_and(|t| t.uid == it.uid);
             let new: Vec<_> = found.lacking.iter().filter(|it| !known(it)).collect();
             if new.is_empty() {
                 continue;
@@ -895,10 +900,12 @@ impl<'a> Run<'a> {
             // Helm has given up and taken our ServiceAccount or its rights: nothing more can be
             // done from here, and the cluster's garbage collection does the rest.
             (_, 401 | 403) if self.has_puller() => {
-                self.outcome = Some(Outcome::Failed { cause: format!(
-                    "the rights of this run were withdrawn, as helm does when it gives up \
+                self.outcome = Some(Outcome::Failed {
+                    cause: format!(
+                        "the rights of this run were withdrawn, as helm does when it gives up \
                      waiting: {err}"
-                ) });
+                    ),
+                });
                 Phase::Finished
             }
             _ => self.fail(with_advice(err)),
@@ -935,7 +942,8 @@ impl<'a> Run<'a> {
     }
 
     fn clean_from(&mut self, group: usize) -> Phase {
-        let left = (group..self.groups.len()).find(|&it| self.groups[it].puller != PullerState::None);
+        let left =
+            (group..self.groups.len()).find(|&it| self.groups[it].puller != PullerState::None);
         match left.map(|it| (it, &self.groups[it].puller)) {
             Some((group, PullerState::Made { uid })) => {
                 Phase::Clean { group, uid: Some(uid.clone()) }

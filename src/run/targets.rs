@@ -262,10 +262,7 @@ impl Target {
 
 /// Strips the quoted image from `"x:1": cause`: the reader is told the image already.
 fn without_image(cause: &str) -> &str {
-    cause
-        .strip_prefix('"')
-        .and_then(|it| it.split_once("\": "))
-        .map_or(cause, |(_, cause)| cause)
+    cause.strip_prefix('"').and_then(|it| it.split_once("\": ")).map_or(cause, |(_, cause)| cause)
 }
 
 /// What keeps a pod from pulling at all.
