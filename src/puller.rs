@@ -30,10 +30,6 @@ pub const EXPIRES_ANNOTATION: &str = "prepull.dev/expires";
 /// The annotation that tells a retry whether the puller it finds is the one it would make.
 pub const SPEC_ANNOTATION: &str = "prepull.dev/spec";
 
-/// Up to so many targets are named one by one; the DaemonSet controller parses every term again
-/// for every node, so that more would cost it quadratic time.
-pub const MOST_NAMED_NODES: usize = 500;
-
 /// Where our binary stands inside the puller's pods.
 const BINARY: &str = "/prepull/prepull";
 const BINARY_FOLDER: &str = "/prepull";
@@ -64,9 +60,17 @@ pub struct Plan<'a> {
     /// The images with their place in the user's list, which numbers the containers.
     pub images: Vec<(usize, &'a ImageRef, PullPolicy)>,
     pub placement: &'a Placement,
-    /// The names of the nodes to go to.
-    pub nodes: Vec<&'a str>,
+    pub destination: Destination<'a>,
     pub settings: &'a PullerSettings,
+}
+
+/// The nodes a puller goes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Destination<'a> {
+    /// Wherever the group's selector and affinity let it.
+    Everywhere,
+    /// To the nodes of these names and to no others.
+    Nodes(Vec<&'a str>),
 }
 
 /// An object that owns the puller: when it goes, the cluster's garbage collector takes the
@@ -113,16 +117,16 @@ pub fn manifest(plan: &Plan<'_>) -> DaemonSet {
                     (RUN_LABEL.into(), plan.run.into()),
                 ]),
             },
-            template: sent_to(template, destination(plan.placement, &plan.nodes)),
+            template: sent_to(template, terms(plan.placement, &plan.destination)),
             update_strategy: UpdateStrategy { kind: "OnDelete" },
         },
     }
 }
 
-/// The merge patch (RFC 7386) that sends a puller to these nodes and to no others. A merge patch
-/// replaces a list as a whole.
-pub fn destination_patch(placement: &Placement, nodes: &[&str]) -> String {
-    let affinity = json(&Affinity::required(destination(placement, nodes)));
+/// The merge patch (RFC 7386) that sends a puller elsewhere. A merge patch replaces a list as a
+/// whole.
+pub fn destination_patch(placement: &Placement, destination: &Destination<'_>) -> String {
+    let affinity = json(&Affinity::required(terms(placement, destination)));
     format!(r#"{{"spec":{{"template":{{"spec":{{"affinity":{affinity}}}}}}}}}"#)
 }
 
@@ -137,7 +141,7 @@ pub struct Changes {
 }
 
 /// A change that a run makes itself, when nodes join.
-pub const SENT_ELSEWHERE: &str = "it is sent to other nodes";
+const SENT_ELSEWHERE: &str = "it is sent to other nodes";
 
 /// Compares the object that the API server made with the manifest it was given.
 pub fn changes(manifest: &DaemonSet, made: &Puller) -> Changes {
@@ -278,13 +282,11 @@ fn security_context(settings: &PullerSettings) -> SecurityContext {
     }
 }
 
-/// Where the pods go, as alternatives of a required node affinity.
-///
-/// Few nodes are named one by one. For many, selector and affinity of the group stand, the
-/// selector written as expressions, so that a later patch has one list to replace.
-fn destination(placement: &Placement, nodes: &[&str]) -> NodeSelector {
-    if nodes.len() <= MOST_NAMED_NODES {
-        let terms = nodes.iter().map(|name| NodeSelectorTerm {
+/// Where the pods go, as alternatives of a required node affinity. The group's selector is
+/// written as expressions of it, so that a later patch has one list to replace.
+fn terms(placement: &Placement, destination: &Destination<'_>) -> NodeSelector {
+    if let Destination::Nodes(names) = destination {
+        let terms = names.iter().map(|name| NodeSelectorTerm {
             match_expressions: vec![],
             match_fields: vec![requirement("metadata.name", "In", &[name])],
         });
@@ -318,8 +320,8 @@ fn requirement(key: &str, operator: &str, values: &[&str]) -> NodeSelectorRequir
     }
 }
 
-fn sent_to(mut template: PodTemplate, destination: NodeSelector) -> PodTemplate {
-    template.spec.affinity = Affinity::required(destination);
+fn sent_to(mut template: PodTemplate, terms: NodeSelector) -> PodTemplate {
+    template.spec.affinity = Affinity::required(terms);
     template
 }
 
@@ -466,17 +468,27 @@ impl Affinity {
             .unwrap_or_default()
     }
 
-    /// Whether every one of these nodes is named.
-    pub fn names_all(&self, nodes: &[&str]) -> bool {
-        let named: BTreeSet<_> = self
-            .terms()
-            .iter()
-            .flat_map(|it| &it.match_fields)
-            .filter(|it| it.key == "metadata.name" && it.operator == "In")
-            .flat_map(|it| it.values.iter().map(String::as_str))
-            .collect();
-        nodes.iter().all(|it| named.contains(it))
+    /// Whether a pod with this affinity may go to all of these nodes, or, if none are named, to
+    /// wherever the other affinity lets it.
+    fn reaches(&self, wanted: &Self) -> bool {
+        let named = |it: &Self| -> BTreeSet<String> {
+            let fields = it.terms().iter().flat_map(|it| &it.match_fields);
+            fields.flat_map(|it| it.values.iter().cloned()).collect()
+        };
+        match named(wanted) {
+            names if names.is_empty() => self == wanted,
+            names => names.is_subset(&named(self)),
+        }
     }
+}
+
+/// Whether a puller that is there already does what the manifest would: an earlier try of the
+/// same Job made it, and nobody changed it since but that try.
+pub fn does_the_same(manifest: &DaemonSet, found: &Puller) -> bool {
+    let annotation = |it: &BTreeMap<String, String>| it.get(SPEC_ANNOTATION).cloned();
+    annotation(&manifest.metadata.annotations) == annotation(&found.metadata.annotations)
+        && changes(manifest, found).fatal.iter().all(|it| it == SENT_ELSEWHERE)
+        && found.spec.template.spec.affinity.reaches(&manifest.spec.template.spec.affinity)
 }
 
 // === The DaemonSet as it is read ===

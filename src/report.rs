@@ -151,7 +151,7 @@ impl Report {
             outcome: end.word,
             exit_code: exit as u8,
             elapsed_milliseconds: run.elapsed().as_millis() as u64,
-            nodes: run.survey().map(|it| nodes_report(it, run.groups())).unwrap_or_default(),
+            nodes: nodes_report(run.survey(), run.groups()),
             images,
             failures: failure_reports(config, run, &outcome),
             notes: run.notes().to_vec(),
@@ -179,8 +179,11 @@ impl Report {
             Verbosity::Verbose => usize::MAX,
         };
         let mut lines: Vec<_> = limited(self.images.iter().map(ImageReport::line), "images");
-        let failures = self.failures.iter().map(|it| it.line(shown));
-        lines.extend(limited(failures, "failures"));
+        // The verdict says the first failure, so that a single one needs no line of its own.
+        if self.failures.len() > 1 {
+            let failures = self.failures.iter().map(|it| it.line(shown));
+            lines.extend(limited(failures, "failures"));
+        }
         if !self.nodes.left_out.is_empty() {
             let reasons = self.nodes.left_out.iter().map(|(reason, names)| {
                 format!("{reason}: {}", list_of(names.iter().map(String::as_str), shown))
@@ -294,16 +297,26 @@ pub enum Verbosity {
 impl ImageReport {
     fn line(&self) -> String {
         let Self { image, present, absent, unknown, pulled, missing } = self;
-        let mut parts = vec![format!("present on {}", nodes(*present))];
-        if *pulled > 0 {
-            parts.push(format!("pulled on {pulled}"));
+        let mut parts = vec![];
+        if *present > 0 {
+            parts.push(("already on", *present));
         }
-        if *pulled == 0 && *missing == 0 && *absent + *unknown > 0 {
-            parts.push(format!("absent on {absent}, unknown on {unknown}"));
+        if *pulled > 0 {
+            parts.push(("pulled on", *pulled));
         }
         if *missing > 0 {
-            parts.push(format!("missing on {missing}"));
+            parts.push(("missing on", *missing));
         }
+        // Nobody tried to pull what a mere look found missing.
+        if *pulled + *missing == 0 {
+            parts.extend([("absent on", *absent), ("unknown on", *unknown)]);
+            parts.retain(|(_, n_nodes)| *n_nodes > 0);
+        }
+        if parts.is_empty() {
+            return format!("{image}: on no node");
+        }
+        let parts: Vec<_> =
+            parts.into_iter().map(|(word, n_nodes)| format!("{word} {}", nodes(n_nodes))).collect();
         format!("{image}: {}", parts.join(", "))
     }
 }
@@ -377,17 +390,25 @@ fn end(outcome: &Outcome, images: &[ImageReport], judgement: Judgement) -> End {
     End { word, exit }
 }
 
-fn nodes_report(survey: &Survey, groups: &[GroupRun]) -> NodesReport {
+fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
     let dropped = groups.iter().flat_map(|it| &it.targets.dropped);
-    NodesReport {
-        total: survey.n_nodes,
-        eligible: survey.n_eligible(),
-        left_out: survey
-            .left_out
-            .iter()
-            .map(|(reason, names)| (reason.to_string(), names.clone()))
-            .collect(),
-        dropped: dropped.map(|(name, why)| (name.clone(), why.to_string())).collect(),
+    let dropped = dropped.map(|(name, why)| (name.clone(), why.to_string())).collect();
+    match survey {
+        Some(survey) => NodesReport {
+            total: survey.n_nodes,
+            eligible: survey.n_eligible(),
+            left_out: survey
+                .left_out
+                .iter()
+                .map(|(reason, names)| (reason.to_string(), names.clone()))
+                .collect(),
+            dropped,
+        },
+        // Without a look at the nodes, those are known that a pod was on.
+        None => {
+            let names: BTreeSet<_> = groups.iter().flat_map(|it| it.targets.nodes.keys()).collect();
+            NodesReport { total: names.len(), eligible: names.len(), dropped, ..Default::default() }
+        }
     }
 }
 
@@ -404,8 +425,8 @@ fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
             missing: 0,
         })
         .collect();
-    let Some(survey) = run.survey() else { return images };
-    for (group, found) in config.groups.iter().zip(&survey.groups) {
+    let surveyed = run.survey().map(|it| it.groups.as_slice()).unwrap_or_default();
+    for (group, found) in config.groups.iter().zip(surveyed) {
         for &place in &group.images {
             let count = |presence| {
                 found.lacking.iter().filter(|it| it.images.get(&place) == Some(&presence)).count()

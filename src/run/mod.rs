@@ -8,7 +8,7 @@
 mod drive;
 mod targets;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem;
 use std::time::{Duration, SystemTime};
@@ -17,8 +17,8 @@ use crate::cluster::{ApiError, Cause, Job, Page};
 use crate::evidence::{Event, Pod};
 use crate::node::Node;
 use crate::puller::{
-    DaemonSet, EXPIRES_ANNOTATION, NAME_LABEL, OwnerReference, Plan, Puller, PullerStatus,
-    RUN_LABEL, SPEC_ANNOTATION, changes, container_name, destination_patch, manifest,
+    DaemonSet, Destination, EXPIRES_ANNOTATION, NAME_LABEL, OwnerReference, Plan, Puller,
+    PullerStatus, RUN_LABEL, changes, container_name, destination_patch, does_the_same, manifest,
 };
 use crate::report::{Outcome, nodes, some_of};
 use crate::settings::PullerSettings;
@@ -27,10 +27,17 @@ use crate::survey::{Group, Lacking, Survey, Wanted};
 pub use drive::{Clock, drive};
 pub use targets::{Dropped, Failure, Item, Target, Targets};
 
-/// Pods are looked at this often while numbers do not say that it is worth it sooner.
+/// Pods are looked at this often while numbers do not say that it is worth it sooner, the first
+/// few times after 3, 6 and 9 seconds: a misspelt image is known at once.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOK_SOONER: Duration = Duration::from_secs(3);
 /// Up to so many targets, every change of the DaemonSet's numbers is worth a look at its pods.
 const FEW_TARGETS: usize = 50;
+/// Up to so many targets are named one by one; the DaemonSet controller parses every term again
+/// for every node, so that more would cost it quadratic time.
+const MOST_NAMED_NODES: usize = 500;
+/// Without a look at the nodes, a DaemonSet that wants no pod for so long has no node to go to.
+const EMPTY_FOR: Duration = Duration::from_secs(10);
 /// Targets without progress for so long are looked at again: they may be gone or cordoned.
 const RECHECK_AFTER: Duration = Duration::from_secs(30);
 /// Up to so many such nodes are read one by one; for more a LIST is cheaper.
@@ -157,6 +164,7 @@ pub struct Run<'a> {
     fault: Option<String>,
     /// How long the Job had been running when this process started.
     started_before: Duration,
+    sight: Sight,
     survey: Option<Survey>,
     groups: Vec<GroupRun>,
     /// Groups whose puller has to be made, or sent to more nodes.
@@ -166,6 +174,7 @@ pub struct Run<'a> {
     look_wanted: LookWanted,
     /// By [`Now::elapsed`], as are all moments here.
     next_poll: Duration,
+    n_looks: u32,
     last_look: Duration,
     last_progress: Duration,
     last_recheck: Duration,
@@ -191,6 +200,16 @@ pub struct GroupRun {
     puller: PullerState,
     seen: PullerStatus,
     n_remakes: u32,
+    /// Since when the DaemonSet is known to want no pod at all.
+    empty_since: Option<Duration>,
+}
+
+/// What a run may look at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Sight {
+    Nodes,
+    /// Nodes may not be listed: the pods of the puller name them.
+    PodsAlone,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -257,12 +276,14 @@ impl<'a> Run<'a> {
             n_failed: 0,
             fault: None,
             started_before: zero,
+            sight: Sight::Nodes,
             survey: None,
             groups: vec![],
             to_place: vec![],
             round: 0,
             look_wanted: LookWanted::No,
             next_poll: zero,
+            n_looks: 0,
             last_look: zero,
             last_progress: zero,
             last_recheck: zero,
@@ -364,7 +385,7 @@ impl<'a> Run<'a> {
             }
             Phase::Patch { group } => {
                 let placement = &self.config.groups[*group].placement;
-                let patch = destination_patch(placement, &self.groups[*group].targets.names());
+                let patch = destination_patch(placement, &self.destination(*group));
                 Call::PatchPuller { name: self.puller_name(*group), patch }
             }
             Phase::Pods { from } => {
@@ -406,9 +427,19 @@ impl<'a> Run<'a> {
                 })
                 .collect(),
             placement: &config.groups[group].placement,
-            nodes: self.groups[group].targets.names(),
+            destination: self.destination(group),
             settings: &config.puller,
         })
+    }
+
+    /// Few targets are named one by one. For many, and where they are not known, the group's own
+    /// selector and affinity stand.
+    fn destination(&self, group: usize) -> Destination<'_> {
+        let names = self.groups[group].targets.names();
+        match self.sight {
+            Sight::Nodes if names.len() <= MOST_NAMED_NODES => Destination::Nodes(names),
+            _ => Destination::Everywhere,
+        }
     }
 
     // === Time ===
@@ -545,23 +576,8 @@ impl<'a> Run<'a> {
         let n_eligible = survey.n_eligible();
         let n_lacking = survey.groups.iter().map(|it| it.lacking.len()).max().unwrap_or_default();
         let complete = survey.is_complete();
-        self.groups =
-            self.config
-                .groups
-                .iter()
-                .zip(&survey.groups)
-                .map(|(group, found)| {
-                    let names = group.images.iter().map(|&place| {
-                        (container_name(place, &self.config.wanted[place].image), place)
-                    });
-                    GroupRun {
-                        targets: Targets::new(&found.lacking, names.collect()),
-                        puller: PullerState::None,
-                        seen: PullerStatus::default(),
-                        n_remakes: 0,
-                    }
-                })
-                .collect();
+        let groups = survey.groups.iter().enumerate();
+        self.groups = groups.map(|(group, it)| self.group_run(group, &it.lacking)).collect();
         self.survey = Some(survey);
         if n_eligible == 0 {
             return self.finish(Outcome::NoNodes);
@@ -573,6 +589,41 @@ impl<'a> Run<'a> {
             Mode::Run => {}
         }
         self.say(format!("{n_lacking} of {} lack images: pulling", nodes(n_eligible)));
+        self.before_placing()
+    }
+
+    /// Without the right to list nodes: every node of the group gets a pod, and the pods tell the
+    /// nodes' names.
+    fn start_blind(&mut self, err: &ApiError) -> Phase {
+        if self.config.mode != Mode::Run {
+            return self.fail(with_advice(err));
+        }
+        self.sight = Sight::PodsAlone;
+        self.notes.push(format!(
+            "{err}: the puller runs on every node that the DaemonSet controller chooses, cordoned \
+             ones among them; which nodes it leaves out, and why, is not known"
+        ));
+        self.groups = (0..self.config.groups.len()).map(|it| self.group_run(it, &[])).collect();
+        self.say(
+            "may not list nodes: pulling wherever the DaemonSet controller places pods".into(),
+        );
+        self.before_placing()
+    }
+
+    fn group_run(&self, group: usize, lacking: &[Lacking]) -> GroupRun {
+        let wanted = &self.config.wanted;
+        let places = self.config.groups[group].images.iter();
+        let names = places.map(|&place| (container_name(place, &wanted[place].image), place));
+        GroupRun {
+            targets: Targets::new(lacking, names.collect()),
+            puller: PullerState::None,
+            seen: PullerStatus::default(),
+            n_remakes: 0,
+            empty_since: None,
+        }
+    }
+
+    fn before_placing(&mut self) -> Phase {
         match &self.config.owner {
             Some(owner) if owner.kind == "Job" => Phase::ReadJob { name: owner.name.clone() },
             Some(_) => leftovers(),
@@ -604,9 +655,7 @@ impl<'a> Run<'a> {
         if let Some(leftover) = expired.pop() {
             return Phase::RemoveLeftover { leftover, rest: expired };
         }
-        self.to_place = (0..self.groups.len())
-            .filter(|&it| self.groups[it].targets.unfinished().next().is_some())
-            .collect();
+        self.to_place = (0..self.groups.len()).filter(|&it| !self.is_done(it)).collect();
         self.place_next()
     }
 
@@ -619,6 +668,7 @@ impl<'a> Run<'a> {
             Some(group) => Phase::Create { group },
             None => {
                 self.last_progress = self.now.elapsed;
+                self.last_look = self.now.elapsed;
                 self.rest()
             }
         }
@@ -628,13 +678,35 @@ impl<'a> Run<'a> {
     /// but for the closing look.
     fn rest(&mut self) -> Phase {
         self.next_poll = self.now.elapsed + self.config.interval;
-        self.poll_from(0).unwrap_or_else(|| survey_for(Purpose::Closing, self.config))
+        match (self.poll_from(0), self.sight) {
+            (Some(phase), _) => phase,
+            (None, Sight::Nodes) => survey_for(Purpose::Closing, self.config),
+            (None, Sight::PodsAlone) => {
+                let has_node = self.groups.iter().any(|it| !it.targets.nodes.is_empty());
+                self.finish(if has_node { Outcome::Ready } else { Outcome::NoNodes })
+            }
+        }
     }
 
     /// The first puller from this one on that still has something to do.
     fn poll_from(&self, group: usize) -> Option<Phase> {
-        let is_busy = |it: &usize| self.groups[*it].targets.unfinished().next().is_some();
-        (group..self.groups.len()).find(is_busy).map(|group| Phase::Poll { group })
+        (group..self.groups.len()).find(|&it| !self.is_done(it)).map(|group| Phase::Poll { group })
+    }
+
+    /// Whether nothing is left to wait for in a group. Where the targets are not known, there
+    /// must be as many as the DaemonSet wants pods; a fresh one says that it wants none.
+    fn is_done(&self, group: usize) -> bool {
+        let run = &self.groups[group];
+        let all_proved = run.targets.unfinished().next().is_none();
+        match self.sight {
+            Sight::Nodes => all_proved,
+            Sight::PodsAlone => {
+                let n_wanted = run.seen.desired_number_scheduled as usize;
+                let is_full = n_wanted > 0 && run.targets.nodes.len() >= n_wanted;
+                let is_empty = run.empty_since.is_some_and(|it| self.now.elapsed >= it + EMPTY_FOR);
+                all_proved && (is_full || is_empty)
+            }
+        }
     }
 
     fn made(&mut self, group: usize, made: &Puller) -> Phase {
@@ -664,12 +736,7 @@ impl<'a> Run<'a> {
                  `--name`"
             ));
         }
-        let ours = self.manifest(group);
-        let spec = |it: &BTreeMap<String, String>| it.get(SPEC_ANNOTATION).cloned();
-        let is_as_ours = spec(&ours.metadata.annotations) == spec(&found.metadata.annotations)
-            && commands_kept(&ours, found)
-            && sends_to(found, &self.groups[group].targets.names());
-        if !is_as_ours {
+        if !does_the_same(&self.manifest(group), found) {
             return Phase::Replace { group, uid: found.metadata.uid.clone() };
         }
         self.groups[group].puller = PullerState::Made { uid: found.metadata.uid.clone() };
@@ -690,6 +757,8 @@ impl<'a> Run<'a> {
             self.look_wanted = LookWanted::Yes;
         }
         run.seen = status;
+        let is_empty = is_current && status.desired_number_scheduled == 0;
+        run.empty_since = is_empty.then(|| run.empty_since.unwrap_or(self.now.elapsed));
         match self.poll_from(group + 1) {
             Some(phase) => phase,
             None => self.look_or_rest(),
@@ -697,7 +766,8 @@ impl<'a> Run<'a> {
     }
 
     fn look_or_rest(&mut self) -> Phase {
-        let is_time = self.now.elapsed >= self.last_look + LOOK_EVERY;
+        let pause = LOOK_EVERY.min(LOOK_SOONER * (self.n_looks + 1));
+        let is_time = self.now.elapsed >= self.last_look + pause;
         match self.look_wanted {
             LookWanted::No if !is_time => self.rest(),
             _ => Phase::Pods { from: None },
@@ -727,9 +797,11 @@ impl<'a> Run<'a> {
                 PullerState::Made { uid } => uid == controller,
                 _ => false,
             };
-            if let Some(group) = self.groups.iter_mut().find(is_owner) {
-                group.targets.observe_pod(pod);
+            let Some(group) = self.groups.iter_mut().find(is_owner) else { continue };
+            if self.sight == Sight::PodsAlone {
+                group.targets.discover(pod);
             }
+            group.targets.observe_pod(pod);
         }
         if self.n_lacking() < before {
             self.last_progress = self.now.elapsed;
@@ -739,6 +811,7 @@ impl<'a> Run<'a> {
         }
         self.look_wanted = LookWanted::No;
         self.last_look = self.now.elapsed;
+        self.n_looks += 1;
         match self.poll_from(0) {
             Some(_) => Phase::Events { from: None },
             None => self.rest(),
@@ -757,6 +830,9 @@ impl<'a> Run<'a> {
             return self.rest();
         }
         self.say_progress();
+        if self.sight == Sight::PodsAlone {
+            return self.after_recheck();
+        }
         let names = self.unfinished_names();
         if names.len() > RECHECK_ONE_BY_ONE {
             return survey_for(Purpose::Recheck, self.config);
@@ -849,6 +925,7 @@ impl<'a> Run<'a> {
                 self.pause = Some(FIRST_PAUSE);
                 phase
             }
+            (Phase::Survey { purpose: Purpose::First, .. }, 403) => self.start_blind(err),
             (Phase::Pods { from: Some(_) }, 410) => Phase::Pods { from: None },
             (Phase::Events { from: Some(_) }, 410) => Phase::Events { from: None },
             (Phase::Leftovers { from: Some(_), .. }, 410) => leftovers(),
@@ -1018,16 +1095,6 @@ fn survey_for(purpose: Purpose, config: &Config) -> Phase {
 
 fn leftovers() -> Phase {
     Phase::Leftovers { from: None, expired: vec![] }
-}
-
-/// Whether a puller that was found would do the same as the one that would be made.
-fn commands_kept(ours: &DaemonSet, found: &Puller) -> bool {
-    let fatal = changes(ours, found).fatal;
-    fatal.iter().all(|it| it == crate::puller::SENT_ELSEWHERE)
-}
-
-fn sends_to(found: &Puller, names: &[&str]) -> bool {
-    found.spec.template.spec.affinity.names_all(names)
 }
 
 fn with_advice(err: &ApiError) -> String {

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::evidence::{ContainerStatus, Event, Pod};
 use crate::node::LeftOut;
 use crate::puller::INSTALL;
-use crate::survey::Lacking;
+use crate::survey::{Lacking, Presence};
 use crate::verdict::{Outlook, Verdict, judge};
 
 /// A permanent failure is certain after so many attempts on one node ...
@@ -144,6 +144,16 @@ impl Targets {
     /// How much is not proved yet; every step of progress makes it smaller.
     pub fn n_lacking(&self) -> usize {
         self.nodes.values().map(|it| it.lacking.len()).sum()
+    }
+
+    /// Adds the node of a pod that is not known yet: where nodes may not be listed, the pods name
+    /// them, and a uid is not to be had.
+    pub fn discover(&mut self, pod: &Pod) {
+        let Some(name) = pod.node_name() else { return };
+        if !self.nodes.contains_key(name) {
+            let images = self.containers.values().map(|it| (*it, Presence::Unknown)).collect();
+            self.add(&Lacking { name: name.into(), uid: String::new(), images });
+        }
     }
 
     /// Takes in what a pod of the group's puller shows.
