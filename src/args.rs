@@ -257,8 +257,11 @@ fn wanted(
     let entries: Vec<_> = plain.collect();
     for entry in entries.iter().chain(&settings.images) {
         let written = entry.image.trim();
-        let image = ImageRef::parse(written)
-            .map_err(|cause| UsageError(format!("`{written}` is no image reference: {cause}")))?;
+        let image = ImageRef::parse(written).map_err(|cause| {
+            UsageError(format!(
+                "`{written}` is no image reference: {cause}: write it like registry.example/app:1"
+            ))
+        })?;
         let pull_policy = match entry.settings.pull_policy.as_str() {
             "" => image.default_pull_policy(),
             "Always" => PullPolicy::Always,

@@ -10,18 +10,30 @@ pub fn read<T: DeserializeOwned>(reader: &mut dyn Read) -> serde_json::Result<T>
     serde_json::from_reader(reader)
 }
 
-/// The path of the field at a place in a document, such as `puller.tolerations[1].key`; empty
-/// for the document itself. Lines and columns count from 1, as serde_json's errors do.
+/// The path of the field that an error is about, such as `puller.tolerations[1].key`; empty for
+/// the document itself.
 ///
 /// The crate serde_path_to_error knows the path by wrapping every deserializer, which made the
 /// binary 90 KB larger.
-pub fn path_at(document: &str, line: usize, column: usize) -> String {
-    let before: usize = document.split_inclusive('\n').take(line.max(1) - 1).map(str::len).sum();
-    let end = (before + column).min(document.len());
+pub fn path_of(document: &str, err: &serde_json::Error) -> String {
+    let lines = document.split_inclusive('\n').take(err.line().saturating_sub(1));
+    let end = lines.map(str::len).sum::<usize>() + err.column();
+    let read = &document[..document.floor_char_boundary(end)];
+    // A number ends where something else begins, so that its error is found one byte behind it.
+    // A field is missing where its object ends.
+    let is_late = !err.to_string().starts_with("missing field");
+    match read.strip_suffix([',', ']', '}']) {
+        Some(read) if is_late => path_to(read),
+        _ => path_to(read),
+    }
+}
+
+/// The path that a document has led to where it breaks off.
+fn path_to(document: &str) -> String {
     let mut path: Vec<Step> = vec![];
     let mut text = None;
     let mut escaped = false;
-    for (i, b) in document.bytes().enumerate().take(end) {
+    for (i, b) in document.bytes().enumerate() {
         if let Some(start) = text {
             match b {
                 _ if escaped => escaped = false,
@@ -82,15 +94,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_leads_to_the_fault() {
+    fn the_path_leads_to_where_the_document_breaks_off() {
         let document = r#"{"a": {"b\"c": [1, {"d": 2}, {"e": [] , "f": true}]},
  "g": "x"}"#;
-        let at = |needle: &str| {
-            let byte = document.find(needle).unwrap() + needle.len();
-            let line = document[..byte].matches('\n').count() + 1;
-            let column = byte - document[..byte].rfind('\n').map_or(0, |it| it + 1);
-            path_at(document, line, column)
-        };
+        let at = |needle: &str| path_to(&document[..document.find(needle).unwrap() + needle.len()]);
         assert_eq!(at("{"), "");
         assert_eq!(at("[1"), "a.b\\\"c[0]");
         assert_eq!(at("\"d\": 2"), "a.b\\\"c[1].d");
@@ -98,7 +105,35 @@ mod tests {
         assert_eq!(at("\"g\""), "g");
         assert_eq!(at("\"x\""), "g");
         assert_eq!(at("\"x\"}"), "");
-        assert_eq!(path_at("", 0, 0), "");
-        assert_eq!(path_at("{\"a\": ", 9, 9), "a");
+    }
+
+    #[test]
+    fn an_error_is_about_its_field() {
+        use serde::Deserialize;
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Outer {
+            #[allow(dead_code)]
+            list: Vec<Inner>,
+        }
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Inner {
+            #[allow(dead_code)]
+            word: String,
+        }
+        for (document, path) in [
+            (r#"{"list": [{"word": 1}]}"#, "list[0].word"),
+            (r#"{"list": [{"word": "a"}, {"word": 12, "x": 1}]}"#, "list[1].word"),
+            ("{\"list\": [\n{\"word\": \"ä\"},\n{\"wörd\": \"a\"}]}", "list[1].wörd"),
+            (r#"{"list": [{}]}"#, "list[0]"),
+            (r#"{"list": [5]}"#, "list[0]"),
+            (r#"{"list": 5}"#, "list"),
+            (r#"{"list": [], "more": 1}"#, "more"),
+            ("{}", ""),
+        ] {
+            let err = read::<Outer>(&mut document.as_bytes()).unwrap_err();
+            assert_eq!(path_of(document, &err), path, "{document}: {err}");
+        }
     }
 }

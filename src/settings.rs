@@ -177,7 +177,7 @@ impl Settings {
             let cause = err.to_string();
             // The place in the text says less than the path.
             let cause = cause.split(" at line ").next().unwrap_or_default();
-            match json::path_at(document, err.line(), err.column()).as_str() {
+            match json::path_of(document, &err).as_str() {
                 "" => cause.to_owned(),
                 path => format!("`{path}`: {cause}"),
             }
