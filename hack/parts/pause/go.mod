@@ -1,0 +1,3 @@
+module prepull.test/pause
+
+go 1.26.0
