@@ -55,6 +55,9 @@ fn run(args: RunArgs, env: &dyn Fn(&str) -> Option<String>) -> Result<u8, String
         Line::Always(line) | Line::Verbose(line) => _ = say(&line),
     });
     let report = Report::new(&config, &run, judgement);
+    if report.exit_code() == Exit::Usage as u8 {
+        return Err(report.verdict().into());
+    }
     match output {
         Output::Json => _ = writeln!(io::stdout(), "{}", report.json()),
         Output::Text => report.lines(verbosity).iter().for_each(|line| _ = say(line)),

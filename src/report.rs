@@ -168,6 +168,10 @@ impl Report {
         self.exit_code
     }
 
+    pub fn verdict(&self) -> &str {
+        &self.verdict
+    }
+
     pub fn json(&self) -> String {
         serde_json::to_string(self).expect("a report is made of text and numbers")
     }

@@ -20,6 +20,7 @@ use super::token::Token;
 use super::{plain, tls};
 use crate::cluster::{ApiError, Cause, Cluster, Job, Page};
 use crate::evidence::{Event, Pod};
+use crate::json;
 use crate::node::{Node, null_as_default};
 use crate::puller::{DaemonSet, Puller};
 
@@ -306,7 +307,7 @@ impl KubeCluster {
     fn fetch<T: DeserializeOwned>(&mut self, ask: &Ask<'_>) -> Result<T, ApiError> {
         let Answer { body, wait } = self.send(ask).map_err(|it| ask.failed(it))?;
         // Reads to the end, without which the connection could not be used again.
-        serde_json::from_reader(BufReader::with_capacity(BUFFER, body))
+        json::read(&mut BufReader::with_capacity(BUFFER, body))
             .map_err(|error| ask.failed(self.unreadable(error, wait)))
     }
 
@@ -435,7 +436,7 @@ impl KubeCluster {
         let mut content = Vec::new();
         // What has come before the body broke off is better than nothing.
         let _ = body.into_reader().take(STATUS_BYTES).read_to_end(&mut content);
-        let status: Status = serde_json::from_slice(&content).unwrap_or_default();
+        let status: Status = json::read(&mut content.as_slice()).unwrap_or_default();
         let code = parts.status.as_u16();
         let seconds = text(&parts.headers, RETRY_AFTER.as_str())
             .trim()

@@ -4,13 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::crypto::ring::{cipher_suite, default_provider, kx_group};
-use rustls::crypto::{CryptoProvider, KeyProvider};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use rustls::crypto::ring::{cipher_suite, kx_group};
+use rustls::crypto::{
+    CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::SigningKey;
-use rustls::{AlertDescription, CertificateError, InvalidMessage, RootCertStore};
+use rustls::{AlertDescription, CertificateError, InvalidMessage, RootCertStore, SignatureScheme};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use webpki::ring as algorithms;
 
 use super::config::Server;
 
@@ -46,17 +50,13 @@ pub(super) fn config(roots: RootCerts) -> TlsConfig {
         .build()
 }
 
-/// What a client of an API server needs of ring, and little more, because whatever is named here
-/// is linked: rustls's own `default_provider()` costs 49 KB more. ChaCha20 is left out (TLS 1.3
+/// What a client of an API server needs of ring, and no more, because whatever is named here is
+/// linked: rustls's own `default_provider()` costs 107 KB more. ChaCha20 is left out (TLS 1.3
 /// makes AES-GCM mandatory, and every Go server has it in 1.2 too), and so are keys for signing;
 /// P-521 is not in ring.
 ///
 /// TLS 1.2 stays: a load balancer in front of an API server may know nothing newer.
 fn provider() -> CryptoProvider {
-    // ring's random numbers and signature checks have no public name in rustls. Taking two
-    // fields lets the linker drop the other three, private keys for signing among them.
-    let CryptoProvider { secure_random, signature_verification_algorithms, .. } =
-        default_provider();
     CryptoProvider {
         cipher_suites: vec![
             cipher_suite::TLS13_AES_128_GCM_SHA256,
@@ -67,9 +67,59 @@ fn provider() -> CryptoProvider {
             cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
         ],
         kx_groups: vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
-        signature_verification_algorithms,
-        secure_random,
+        signature_verification_algorithms: SIGNATURES,
+        secure_random: &Random,
         key_provider: &NoKeys,
+    }
+}
+
+/// The signatures that can be checked: all that rustls can with ring, since together they cost
+/// little. In TLS 1.2 a scheme does not fix the curve, so two stand for each of ECDSA.
+///
+/// Source: `SUPPORTED_SIG_ALGS` in `rustls/src/crypto/ring/mod.rs`, which is private there.
+static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+    all: &[
+        algorithms::ECDSA_P256_SHA256,
+        algorithms::ECDSA_P256_SHA384,
+        algorithms::ECDSA_P384_SHA256,
+        algorithms::ECDSA_P384_SHA384,
+        algorithms::ED25519,
+        algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+        algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+        algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+        algorithms::RSA_PKCS1_2048_8192_SHA256,
+        algorithms::RSA_PKCS1_2048_8192_SHA384,
+        algorithms::RSA_PKCS1_2048_8192_SHA512,
+        algorithms::RSA_PKCS1_2048_8192_SHA256_ABSENT_PARAMS,
+        algorithms::RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
+        algorithms::RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS,
+    ],
+    mapping: &[
+        (
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            &[algorithms::ECDSA_P384_SHA384, algorithms::ECDSA_P256_SHA384],
+        ),
+        (
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            &[algorithms::ECDSA_P256_SHA256, algorithms::ECDSA_P384_SHA256],
+        ),
+        (SignatureScheme::ED25519, &[algorithms::ED25519]),
+        (SignatureScheme::RSA_PSS_SHA512, &[algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
+        (SignatureScheme::RSA_PSS_SHA384, &[algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
+        (SignatureScheme::RSA_PSS_SHA256, &[algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
+        (SignatureScheme::RSA_PKCS1_SHA512, &[algorithms::RSA_PKCS1_2048_8192_SHA512]),
+        (SignatureScheme::RSA_PKCS1_SHA384, &[algorithms::RSA_PKCS1_2048_8192_SHA384]),
+        (SignatureScheme::RSA_PKCS1_SHA256, &[algorithms::RSA_PKCS1_2048_8192_SHA256]),
+    ],
+};
+
+/// ring's random numbers, which are the kernel's.
+#[derive(Debug)]
+struct Random;
+
+impl SecureRandom for Random {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), GetRandomFailed> {
+        SystemRandom::new().fill(buffer).map_err(|_| GetRandomFailed)
     }
 }
 
@@ -180,5 +230,17 @@ fn date(seconds: u64) -> String {
     match SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)) {
         Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
         None => "a day beyond all calendars".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_signature_of_rustls_is_checked() {
+        let theirs = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        assert_eq!(SIGNATURES.supported_schemes(), theirs.supported_schemes());
+        assert_eq!(SIGNATURES.all.len(), theirs.all.len());
     }
 }

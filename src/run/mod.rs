@@ -574,7 +574,6 @@ impl<'a> Run<'a> {
             ));
         }
         let n_eligible = survey.n_eligible();
-        let n_lacking = survey.groups.iter().map(|it| it.lacking.len()).max().unwrap_or_default();
         let complete = survey.is_complete();
         let groups = survey.groups.iter().enumerate();
         self.groups = groups.map(|(group, it)| self.group_run(group, &it.lacking)).collect();
@@ -588,7 +587,6 @@ impl<'a> Run<'a> {
             Mode::Run if complete => return self.finish(Outcome::Ready),
             Mode::Run => {}
         }
-        self.say(format!("{n_lacking} of {} lack images: pulling", nodes(n_eligible)));
         self.before_placing()
     }
 
@@ -604,9 +602,6 @@ impl<'a> Run<'a> {
              ones among them; which nodes it leaves out, and why, is not known"
         ));
         self.groups = (0..self.config.groups.len()).map(|it| self.group_run(it, &[])).collect();
-        self.say(
-            "may not list nodes: pulling wherever the DaemonSet controller places pods".into(),
-        );
         self.before_placing()
     }
 
@@ -623,18 +618,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn before_placing(&mut self) -> Phase {
+    fn before_placing(&self) -> Phase {
         match &self.config.owner {
             Some(owner) if owner.kind == "Job" => Phase::ReadJob { name: owner.name.clone() },
-            Some(_) => leftovers(),
-            None => {
-                self.notes.push(
-                    "nothing owns the puller: if this process is killed, its DaemonSet stays \
-                     until the next run of the same name"
-                        .into(),
-                );
-                leftovers()
-            }
+            _ => leftovers(),
         }
     }
 
@@ -721,9 +708,27 @@ impl<'a> Run<'a> {
                  a mutating admission webhook or policy"
             ));
         }
-        let n_targets = self.groups[group].targets.nodes.len();
-        self.verbose(format!("made DaemonSet `{}` for {}", made.metadata.name, nodes(n_targets)));
+        self.announce(group, "made");
         self.place_next()
+    }
+
+    /// Says, once for each group, that there is something to wait for.
+    fn announce(&mut self, group: usize, how: &str) {
+        let name = self.puller_name(group);
+        let found = self.survey.as_ref().and_then(|it| it.groups.get(group));
+        let place = match found {
+            Some(found) => {
+                let n_targets = self.groups[group].targets.nodes.len();
+                format!("to pull on {n_targets} of {}", nodes(found.eligible.len()))
+            }
+            None => "to pull wherever its pods are placed: nodes may not be listed".into(),
+        };
+        self.say(format!("{how} DaemonSet `{name}` {place}"));
+        let note = "nothing owns the puller: a kill leaves its DaemonSet until the next run of the \
+                    same name";
+        if self.config.owner.is_none() && !self.notes.iter().any(|it| it == note) {
+            self.notes.push(note.into());
+        }
     }
 
     /// A puller of the same name is there already: an earlier try of this Job made it, if
@@ -740,7 +745,7 @@ impl<'a> Run<'a> {
             return Phase::Replace { group, uid: found.metadata.uid.clone() };
         }
         self.groups[group].puller = PullerState::Made { uid: found.metadata.uid.clone() };
-        self.say(format!("took over DaemonSet `{}` of an earlier try", found.metadata.name));
+        self.announce(group, "took over");
         self.place_next()
     }
 
