@@ -29,8 +29,9 @@ pub struct Node {
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct NodeMetadata {
+    pub creation_timestamp: String,
     pub name: String,
     pub uid: String,
     #[serde(deserialize_with = "null_as_default")]

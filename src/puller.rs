@@ -503,10 +503,11 @@ pub struct Puller {
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct PullerMetadata {
     #[serde(deserialize_with = "null_as_default")]
     pub annotations: BTreeMap<String, String>,
+    pub creation_timestamp: String,
     pub generation: i64,
     #[serde(deserialize_with = "null_as_default")]
     pub labels: BTreeMap<String, String>,

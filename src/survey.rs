@@ -72,6 +72,8 @@ pub struct GroupSurvey {
 pub struct Lacking {
     pub name: String,
     pub uid: String,
+    /// `metadata.creationTimestamp`.
+    pub created: String,
     /// Each image that is not known to be present, by its place in the list of wanted images.
     pub images: BTreeMap<usize, Presence>,
 }
@@ -110,8 +112,12 @@ impl Survey {
                 }
             }
             if !images.is_empty() {
-                let (name, uid) = (meta.name.clone(), meta.uid.clone());
-                found.lacking.push(Lacking { name, uid, images });
+                found.lacking.push(Lacking {
+                    name: meta.name.clone(),
+                    uid: meta.uid.clone(),
+                    created: meta.creation_timestamp.clone(),
+                    images,
+                });
             }
         }
         if let (None, Some(reason)) = (list, reason) {

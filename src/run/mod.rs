@@ -8,9 +8,9 @@
 mod drive;
 mod targets;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::mem;
+use std::mem::{self, Discriminant};
 use std::time::{Duration, SystemTime};
 
 use crate::cluster::{ApiError, Cause, Job, Page};
@@ -25,7 +25,7 @@ use crate::settings::PullerSettings;
 use crate::survey::{Group, Lacking, Survey, Wanted};
 
 pub use drive::{Clock, drive};
-pub use targets::{Dropped, Failure, Item, Target, Targets};
+pub use targets::{Added, Dropped, Failure, Item, Target, Targets};
 
 /// Pods are looked at this often while numbers do not say that it is worth it sooner, the first
 /// few times after 3, 6 and 9 seconds: a misspelt image is known at once.
@@ -157,11 +157,15 @@ pub struct Run<'a> {
     config: &'a Config,
     now: Now,
     phase: Phase,
+    /// The phases whose request was granted before.
+    worked: HashSet<Discriminant<Phase>>,
     /// What to wait before the phase's next request.
     pause: Option<Duration>,
     /// Failed tries of the phase's request, and what the last one said.
     n_failed: u32,
     fault: Option<String>,
+    /// The same when the outcome was decided: cleaning up has faults of its own.
+    fault_at_end: Option<String>,
     /// How long the Job had been running when this process started.
     started_before: Duration,
     sight: Sight,
@@ -178,11 +182,30 @@ pub struct Run<'a> {
     last_look: Duration,
     last_progress: Duration,
     last_recheck: Duration,
+    /// The pause between two lines doubles: runs may take hours.
+    next_progress: Duration,
+    /// Nodes dropped by the recheck under way.
+    n_dropped: usize,
     deadline_seen: Option<Duration>,
     cleanup_began: Option<Duration>,
     outcome: Option<Outcome>,
     lines: Vec<Line>,
     notes: Vec<String>,
+}
+
+impl GroupRun {
+    /// Without a look at nodes, one is gone when the DaemonSet wants fewer pods than there are
+    /// targets, and it has none.
+    fn drop_without_pod(&mut self) {
+        let with_pod = mem::take(&mut self.with_pod);
+        if self.targets.nodes.len() <= self.seen.desired_number_scheduled as usize {
+            return;
+        }
+        let unfinished = self.targets.unfinished().map(|(name, _)| name.to_owned());
+        for name in unfinished.filter(|it| !with_pod.contains(it)).collect::<Vec<_>>() {
+            self.targets.drop_node(&name, Dropped::Gone);
+        }
+    }
 }
 
 /// One line of the log.
@@ -200,6 +223,8 @@ pub struct GroupRun {
     puller: PullerState,
     seen: PullerStatus,
     n_remakes: u32,
+    /// Where nodes may not be listed: the nodes that had a pod in the look under way.
+    with_pod: BTreeSet<String>,
     /// Since when the DaemonSet is known to want no pod at all.
     empty_since: Option<Duration>,
 }
@@ -221,6 +246,10 @@ enum PullerState {
     },
     /// Never asked for, or known to be gone.
     None,
+    /// Its pods may show what another machine of the same name held: it has to be made anew.
+    Stale {
+        uid: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -272,9 +301,11 @@ impl<'a> Run<'a> {
             config,
             now: Now { elapsed: zero, server: SystemTime::UNIX_EPOCH, signal: Signal::None },
             phase: survey_for(Purpose::First, config),
+            worked: HashSet::new(),
             pause: None,
             n_failed: 0,
             fault: None,
+            fault_at_end: None,
             started_before: zero,
             sight: Sight::Nodes,
             survey: None,
@@ -287,6 +318,8 @@ impl<'a> Run<'a> {
             last_look: zero,
             last_progress: zero,
             last_recheck: zero,
+            next_progress: RECHECK_AFTER,
+            n_dropped: 0,
             deadline_seen: None,
             cleanup_began: None,
             outcome: None,
@@ -300,6 +333,7 @@ impl<'a> Run<'a> {
         self.now = now;
         match observation {
             Observation::Answered(Ok(answer)) => {
+                self.worked.insert(mem::discriminant(&self.phase));
                 self.n_failed = 0;
                 self.fault = None;
                 self.absorb(answer);
@@ -333,7 +367,7 @@ impl<'a> Run<'a> {
 
     /// What the API server said last, if it was a fault that lasts.
     pub fn fault(&self) -> Option<&str> {
-        self.fault.as_deref()
+        self.fault_at_end.as_deref()
     }
 
     pub fn elapsed(&self) -> Duration {
@@ -352,10 +386,10 @@ impl<'a> Run<'a> {
             return Action::Finish;
         }
         if let Some(pause) = self.pause.take() {
-            return Action::Wait(self.at_most_until_deadline(pause));
+            return Action::Wait(self.at_most_until_limit(pause));
         }
         if matches!(self.phase, Phase::Poll { .. }) && self.next_poll > self.now.elapsed {
-            return Action::Wait(self.at_most_until_deadline(self.next_poll - self.now.elapsed));
+            return Action::Wait(self.at_most_until_limit(self.next_poll - self.now.elapsed));
         }
         if let Phase::Create { group } = self.phase {
             self.groups[group].puller = PullerState::Asked;
@@ -450,9 +484,14 @@ impl<'a> Run<'a> {
         self.config.timeout.saturating_sub(self.started_before).saturating_sub(self.now.elapsed)
     }
 
-    fn at_most_until_deadline(&self, wait: Duration) -> Duration {
-        let left = self.until_deadline();
-        if self.cleanup_began.is_some() || left.is_zero() { wait } else { wait.min(left) }
+    /// No wait lasts beyond the moment at which something else is to be done.
+    fn at_most_until_limit(&self, wait: Duration) -> Duration {
+        let limit = match (self.cleanup_began, self.deadline_seen) {
+            (Some(began), _) => began + CLEANUP,
+            (None, Some(seen)) => seen + LAST_LOOK,
+            (None, None) => self.now.elapsed + self.until_deadline(),
+        };
+        wait.min(limit.saturating_sub(self.now.elapsed))
     }
 
     /// Acts on a signal, the deadline, and the bound of the cleaning up.
@@ -508,6 +547,14 @@ impl<'a> Run<'a> {
             }
             (Phase::Leftovers { mut expired, .. }, Answer::Pullers(page)) => {
                 expired.extend(page.items.iter().filter_map(|it| self.expired(it)));
+                // What an earlier try of the Job made is of use, or has to be cleaned up.
+                for group in 0..self.groups.len() {
+                    let name = self.puller_name(group);
+                    let is_its = |it: &Puller| it.metadata.name == name && self.is_of_this_run(it);
+                    if page.items.iter().any(is_its) {
+                        self.groups[group].puller = PullerState::Asked;
+                    }
+                }
                 match page.next {
                     Some(_) => Phase::Leftovers { from: page.next, expired },
                     None => self.remove_leftovers(expired),
@@ -614,6 +661,7 @@ impl<'a> Run<'a> {
             puller: PullerState::None,
             seen: PullerStatus::default(),
             n_remakes: 0,
+            with_pod: BTreeSet::new(),
             empty_since: None,
         }
     }
@@ -652,7 +700,10 @@ impl<'a> Run<'a> {
             Some(group) if matches!(self.groups[group].puller, PullerState::Made { .. }) => {
                 Phase::Patch { group }
             }
-            Some(group) => Phase::Create { group },
+            Some(group) => match &self.groups[group].puller {
+                PullerState::Stale { uid } => Phase::Replace { group, uid: uid.clone() },
+                _ => Phase::Create { group },
+            },
             None => {
                 self.last_progress = self.now.elapsed;
                 self.last_look = self.now.elapsed;
@@ -741,7 +792,9 @@ impl<'a> Run<'a> {
                  `--name`"
             ));
         }
-        if !does_the_same(&self.manifest(group), found) {
+        let created = &found.metadata.creation_timestamp;
+        let is_proof = self.groups[group].targets.are_older_than(created);
+        if !is_proof || !does_the_same(&self.manifest(group), found) {
             return Phase::Replace { group, uid: found.metadata.uid.clone() };
         }
         self.groups[group].puller = PullerState::Made { uid: found.metadata.uid.clone() };
@@ -805,6 +858,7 @@ impl<'a> Run<'a> {
             let Some(group) = self.groups.iter_mut().find(is_owner) else { continue };
             if self.sight == Sight::PodsAlone {
                 group.targets.discover(pod);
+                group.with_pod.extend(pod.node_name().map(Into::into));
             }
             group.targets.observe_pod(pod);
         }
@@ -813,6 +867,9 @@ impl<'a> Run<'a> {
         }
         if page.next.is_some() {
             return Phase::Pods { from: page.next.clone() };
+        }
+        if self.sight == Sight::PodsAlone {
+            self.groups.iter_mut().for_each(GroupRun::drop_without_pod);
         }
         self.look_wanted = LookWanted::No;
         self.last_look = self.now.elapsed;
@@ -834,7 +891,10 @@ impl<'a> Run<'a> {
         if self.now.elapsed < since + RECHECK_AFTER {
             return self.rest();
         }
-        self.say_progress();
+        if self.now.elapsed >= self.next_progress {
+            self.next_progress = self.now.elapsed * 2;
+            self.say_progress();
+        }
         if self.sight == Sight::PodsAlone {
             return self.after_recheck();
         }
@@ -853,6 +913,10 @@ impl<'a> Run<'a> {
     }
 
     fn after_recheck(&mut self) -> Phase {
+        if self.n_dropped > 0 {
+            let dropped = nodes(mem::take(&mut self.n_dropped));
+            self.say(format!("no longer waiting for {dropped}"));
+        }
         self.last_recheck = self.now.elapsed;
         if self.to_place.is_empty() { self.rest() } else { self.place_next() }
     }
@@ -866,14 +930,27 @@ impl<'a> Run<'a> {
                 continue;
             }
             if let Some(again) = found.lacking.iter().find(|it| it.name == name) {
-                targets.add(again);
+                if targets.add(again) == Added::Replaced {
+                    self.make_anew(group);
+                }
                 continue;
             }
             let is_named = |it: &&Vec<String>| it.iter().any(|it| it == name);
             let reason = survey.left_out.iter().find(|(_, names)| is_named(names));
             let why = reason.map_or(Dropped::Gone, |(why, _)| Dropped::LeftOut(why.clone()));
-            self.say(format!("no longer waiting for node {name}: {why}"));
+            self.verbose(format!("no longer waiting for node {name}: {why}"));
+            self.n_dropped += 1;
             self.groups[group].targets.drop_node(name, why);
+        }
+    }
+
+    /// Sees to it that evidence comes from new pods alone: those of another DaemonSet.
+    fn make_anew(&mut self, group: usize) {
+        if let PullerState::Made { uid } = self.groups[group].puller.clone() {
+            self.groups[group].puller = PullerState::Stale { uid };
+        }
+        if !self.to_place.contains(&group) {
+            self.to_place.push(group);
         }
     }
 
@@ -890,10 +967,11 @@ impl<'a> Run<'a> {
             }
             late.extend(new.iter().map(|it| it.name.clone()));
             if self.round < MOST_ROUNDS {
-                for node in new {
-                    targets.add(node);
-                }
+                let added: Vec<_> = new.into_iter().map(|it| targets.add(it)).collect();
                 self.to_place.push(group);
+                if added.contains(&Added::Replaced) {
+                    self.make_anew(group);
+                }
             }
         }
         if late.is_empty() {
@@ -979,9 +1057,12 @@ impl<'a> Run<'a> {
                 self.give_up_cleaning();
                 Phase::Finished
             }
-            // Helm has given up and taken our ServiceAccount or its rights: nothing more can be
-            // done from here, and the cluster's garbage collection does the rest.
-            (_, 401 | 403) if self.has_puller() => {
+            // The right to read one node may be missing where the right to list them is there.
+            (Phase::Recheck { .. }, 403) => survey_for(Purpose::Recheck, self.config),
+            // What worked before does not any more: helm has given up and taken our
+            // ServiceAccount or its rights. Nothing more can be done from here, and the cluster's
+            // garbage collection does the rest.
+            (phase, 401 | 403) if self.worked.contains(&mem::discriminant(&phase)) => {
                 self.outcome = Some(Outcome::Failed {
                     cause: format!(
                         "the rights of this run were withdrawn, as helm does when it gives up \
@@ -1010,6 +1091,7 @@ impl<'a> Run<'a> {
 
     fn finish(&mut self, outcome: Outcome) -> Phase {
         self.outcome = Some(outcome);
+        self.fault_at_end = self.fault.take();
         self.cleanup_began = Some(self.now.elapsed);
         self.clean_from(0)
     }
@@ -1027,7 +1109,7 @@ impl<'a> Run<'a> {
         let left =
             (group..self.groups.len()).find(|&it| self.groups[it].puller != PullerState::None);
         match left.map(|it| (it, &self.groups[it].puller)) {
-            Some((group, PullerState::Made { uid })) => {
+            Some((group, PullerState::Made { uid } | PullerState::Stale { uid })) => {
                 Phase::Clean { group, uid: Some(uid.clone()) }
             }
             Some((group, _)) => Phase::Clean { group, uid: None },
@@ -1056,10 +1138,6 @@ impl<'a> Run<'a> {
     }
 
     // === Small helpers ===
-
-    fn has_puller(&self) -> bool {
-        self.groups.iter().any(|it| it.puller != PullerState::None)
-    }
 
     fn n_lacking(&self) -> usize {
         self.groups.iter().map(|it| it.targets.n_lacking()).sum()

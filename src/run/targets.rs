@@ -58,8 +58,6 @@ pub struct Target {
     pub obstacle: Option<String>,
     /// Whether our own image is known to be there.
     has_own_image: bool,
-    /// Pods of the node that had this name before.
-    stale_pods: BTreeSet<String>,
     /// The pods seen on the node.
     pods: BTreeSet<String>,
 }
@@ -73,6 +71,21 @@ pub struct Targets {
     pub dropped: BTreeMap<String, Dropped>,
     /// Container name to the place of its image.
     containers: BTreeMap<String, usize>,
+    /// The uid under which a name was a target last, whether it still is or was dropped.
+    uids: BTreeMap<String, String>,
+    /// When the youngest of the nodes was made, RFC 3339.
+    youngest: String,
+}
+
+/// What a node was to the targets that it was added to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Added {
+    Known,
+    New,
+    /// The name is a target's under another uid. What pods show of it can not be told from what
+    /// they showed of the machine before: a pod names its node and not the node's uid, and may
+    /// even stay bound to the name.
+    Replaced,
 }
 
 /// Why a node is no longer waited for.
@@ -101,13 +114,18 @@ impl Targets {
     }
 
     /// Adds a node that is not a target yet, or is one under another uid: a node of the same name
-    /// that was made anew has an empty disk. Says whether anything was added.
-    pub fn add(&mut self, node: &Lacking) -> bool {
-        let before = self.nodes.get(&node.name);
-        if before.is_some_and(|it| it.uid == node.uid) {
-            return false;
+    /// that was made anew has an empty disk.
+    pub fn add(&mut self, node: &Lacking) -> Added {
+        if self.nodes.get(&node.name).is_some_and(|it| it.uid == node.uid) {
+            return Added::Known;
         }
-        let stale_pods = before.map(|it| it.pods.clone()).unwrap_or_default();
+        let added = match self.uids.insert(node.name.clone(), node.uid.clone()) {
+            Some(uid) if uid != node.uid => Added::Replaced,
+            _ => Added::New,
+        };
+        if node.created > self.youngest {
+            self.youngest = node.created.clone();
+        }
         let target = Target {
             uid: node.uid.clone(),
             lacking: node.images.keys().copied().collect(),
@@ -116,11 +134,10 @@ impl Targets {
             obstacle: None,
             has_own_image: false,
             pods: BTreeSet::new(),
-            stale_pods,
         };
         self.nodes.insert(node.name.clone(), target);
         self.dropped.remove(&node.name);
-        true
+        added
     }
 
     pub fn drop_node(&mut self, name: &str, why: Dropped) {
@@ -152,16 +169,25 @@ impl Targets {
         let Some(name) = pod.node_name() else { return };
         if !self.nodes.contains_key(name) {
             let images = self.containers.values().map(|it| (*it, Presence::Unknown)).collect();
-            self.add(&Lacking { name: name.into(), uid: String::new(), images });
+            self.add(&Lacking {
+                name: name.into(),
+                uid: String::new(),
+                created: String::new(),
+                images,
+            });
         }
+    }
+
+    /// Whether pods of a puller that was made then can tell nothing of machines before these: a
+    /// node that is younger may have another's pod bound to its name.
+    pub fn are_older_than(&self, puller_created: &str) -> bool {
+        // The times are of one format and one zone, and have seconds alone.
+        self.youngest.is_empty() || self.youngest.as_str() < puller_created
     }
 
     /// Takes in what a pod of the group's puller shows.
     pub fn observe_pod(&mut self, pod: &Pod) {
         let Some(target) = pod.node_name().and_then(|it| self.nodes.get_mut(it)) else { return };
-        if target.stale_pods.contains(&pod.metadata.uid) {
-            return;
-        }
         target.pods.insert(pod.metadata.uid.clone());
         target.obstacle = obstacle(pod);
         for status in &pod.status.container_statuses {
@@ -263,7 +289,10 @@ impl Target {
     }
 
     fn note(&mut self, item: Item, mut failure: Failure) {
-        if let Some(before) = self.failures.get(&item) {
+        // What passed by itself is no attempt that failed for good.
+        if let Some(before) = self.failures.get(&item)
+            && before.verdict.outlook == failure.verdict.outlook
+        {
             failure.attempts = failure.attempts.max(before.attempts);
         }
         self.failures.insert(item, failure);
