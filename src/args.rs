@@ -11,12 +11,13 @@ use std::time::Duration;
 use pico_args::Arguments;
 
 use crate::image::{ImageRef, PullPolicy};
-use crate::node::{Placement, with_defaults};
+use crate::node::{self, Placement, with_defaults};
 use crate::puller::OwnerReference;
 use crate::report::{FailurePolicy, Judgement, Strictness, Unknown, Verbosity};
 use crate::run::{Config, Mode};
 use crate::settings::{ImageEntry, Settings};
 use crate::survey::{Group, Wanted};
+use crate::words::plain;
 
 pub const HELP: &str = "\
 prepull: make every eligible node hold container images
@@ -51,6 +52,8 @@ Options of run and check:
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 deadline, 143 stopped by a signal
 ";
+
+const COMMANDS: [&str; 4] = ["check", "hold", "install", "run"];
 
 /// Our own image where the command line names none: the name that `hack/image` gives it.
 const OWN_IMAGE: &str = concat!("prepull:", env!("CARGO_PKG_VERSION"));
@@ -178,8 +181,14 @@ fn run_args(
     };
     for rest in args.finish() {
         let rest = rest.to_string_lossy().into_owned();
+        if COMMANDS.contains(&rest.as_str()) {
+            return usage(format!("put the command `{rest}` first, before options and images"));
+        }
         if rest.starts_with('-') {
-            let flag = rest.split('=').next().unwrap_or_default();
+            let (flag, value) = rest.split_once('=').unwrap_or((&rest, ""));
+            if matches!(value, "true" | "false") {
+                return usage(format!("option `{flag}` takes no value: give it or leave it out"));
+            }
             return usage(format!(
                 "unknown option `{flag}`, or one given twice: see `prepull --help`"
             ));
@@ -276,6 +285,8 @@ fn wanted(
         };
         let it = Wanted { image, pull_policy };
         let placement = placement(entry, settings);
+        node::check(&placement)
+            .map_err(|cause| UsageError(format!("`--settings` is not valid: {cause}")))?;
         let group = match groups.iter().position(|it| it.placement == placement) {
             Some(group) => group,
             None => {
@@ -353,7 +364,7 @@ fn read(file: &str, option: &str) -> Result<String, UsageError> {
         }
         file => std::fs::read_to_string(file),
     };
-    text.map_err(|err| UsageError(format!("cannot read `{option}` `{file}`: {err}")))
+    text.map_err(|err| UsageError(format!("cannot read `{option}` `{file}`: {}", plain(&err))))
 }
 
 fn value(args: &mut Arguments, name: &'static str) -> Result<Option<String>, UsageError> {
@@ -419,4 +430,264 @@ fn broken(err: pico_args::Error) -> UsageError {
 
 fn usage<T>(message: String) -> Result<T, UsageError> {
     Err(UsageError(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_line(words: &[&str], env: &[(&str, &str)]) -> Result<Command, UsageError> {
+        let env = |name: &str| {
+            let found = env.iter().find(|(it, _)| *it == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        parse(words.iter().map(Into::into).collect(), &env)
+    }
+
+    #[track_caller]
+    fn run(words: &[&str]) -> RunArgs {
+        match parse_line(words, &[]) {
+            Ok(Command::Run(args)) => *args,
+            other => panic!("not a run: {other:?}"),
+        }
+    }
+
+    fn images(args: &RunArgs) -> Vec<&str> {
+        args.config.wanted.iter().map(|it| it.image.as_written()).collect()
+    }
+
+    /// A file that is there as long as the test is.
+    struct TempFile(PathBuf);
+
+    impl TempFile {
+        fn new(name: &str, text: &str) -> Self {
+            let name = format!("prepull-args-{}-{name}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, text).unwrap();
+            Self(path)
+        }
+
+        fn path(&self) -> &str {
+            self.0.to_str().unwrap()
+        }
+    }
+
+    impl Drop for TempFile {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    #[test]
+    fn every_option_is_understood_in_any_place() {
+        let args = run(&[
+            "check",
+            "a:1",
+            "--name=demo",
+            "--timeout",
+            "5m",
+            "b:1",
+            "--interval=500ms",
+            "--strict",
+            "--allow-unknown",
+            "--failure-policy",
+            "Ignore",
+            "--output=json",
+            "-n",
+            "apps",
+            "-v",
+            "--puller-image=q.io/prepull:2",
+            "--server",
+            "http://127.0.0.1:8001",
+            "c:1",
+        ]);
+        assert_eq!(images(&args), ["a:1", "b:1", "c:1"]);
+        let config = &args.config;
+        assert_eq!(config.mode, Mode::Check);
+        assert_eq!((config.name.as_str(), config.namespace.as_str()), ("demo", "apps"));
+        assert_eq!(config.own_image, "q.io/prepull:2");
+        assert_eq!(config.timeout, Duration::from_secs(300));
+        assert_eq!(config.interval, Duration::from_millis(500));
+        assert_eq!(args.judgement.failure_policy, FailurePolicy::Ignore);
+        assert_eq!(args.judgement.strictness, Strictness::Strict);
+        assert_eq!(args.judgement.unknown, Unknown::Allowed);
+        assert_eq!((args.output, args.verbosity), (Output::Json, Verbosity::Verbose));
+        let url = "http://127.0.0.1:8001".to_owned();
+        let at = Server::At { url, certificate_authority: None, token_file: None };
+        assert_eq!(args.server, at);
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_help() {
+        let args = run(&["a:1"]);
+        let config = &args.config;
+        assert_eq!(config.mode, Mode::Run);
+        assert_eq!((config.name.as_str(), config.namespace.as_str()), ("prepull", "default"));
+        assert_eq!(config.timeout, Duration::from_secs(270));
+        assert_eq!(config.interval, Duration::from_secs(2));
+        assert_eq!(args.judgement.failure_policy, FailurePolicy::Fail);
+        assert_eq!(args.judgement.strictness, Strictness::Lenient);
+        assert_eq!(args.judgement.unknown, Unknown::Missing);
+        assert_eq!((args.output, args.verbosity), (Output::Text, Verbosity::Normal));
+        assert_eq!((args.server, args.namespace), (Server::InCluster, None));
+        for default in ["270s", "2s", "Fail", "text", "prepull"] {
+            assert!(HELP.contains(&format!("[default: {default}]")), "{default}");
+        }
+    }
+
+    #[test]
+    fn commands_stand_first() {
+        assert_eq!(run(&["run", "a:1"]).config.mode, Mode::Run);
+        assert_eq!(run(&["--dry-run", "a:1"]).config.mode, Mode::DryRun);
+        assert_eq!(run(&["check", "--dry-run", "a:1"]).config.mode, Mode::Check);
+        assert!(matches!(parse_line(&["hold"], &[]), Ok(Command::Hold)));
+        match parse_line(&["install", "/x"], &[]) {
+            Ok(Command::Install(path)) => assert_eq!(path.to_str(), Some("/x")),
+            other => panic!("not an install: {other:?}"),
+        }
+        for words in [&["-h"][..], &["check", "--help"], &["a:1", "-h", "--nonsense"]] {
+            assert!(matches!(parse_line(words, &[]), Ok(Command::Help)), "{words:?}");
+        }
+        assert!(matches!(parse_line(&["-V"], &[]), Ok(Command::Version)));
+    }
+
+    /// What is wrong, by its name, and what to do, in one line.
+    #[test]
+    fn bad_input_is_told_in_one_line() {
+        let digits = "0".repeat(64);
+        let long = "x".repeat(41);
+        for (words, operand, advice) in [
+            (&["a:1", "--nonsense"][..], "`--nonsense`", "--help"),
+            (&["a:1", "--nonsense=7"], "`--nonsense`", "--help"),
+            (&["a:1", "-x"], "`-x`", "--help"),
+            (&["a:1", "--name", "x", "--name", "y"], "`--name`", "twice"),
+            (&["a:1", "--timeout"], "`--timeout`", "value"),
+            (&["a:1", "--timeout", "soon"], "`--timeout` `soon`", "270s"),
+            (&["a:1", "--timeout", "270"], "`--timeout` `270`", "270s"),
+            (&["a:1", "--timeout", "-5s"], "`--timeout` `-5s`", "270s"),
+            (&["a:1", "--timeout="], "`--timeout`", "value"),
+            (&["a:1", "--timeout", "0s"], "`--timeout`", "270s"),
+            (&["a:1", "--interval", "1"], "`--interval` `1`", "270s"),
+            (&["a:1", "--interval", "1ms"], "`--interval`", "100ms"),
+            (&["a:1", "--failure-policy", "fail"], "`fail`", "Fail or Ignore"),
+            (&["a:1", "--output", "yaml"], "`yaml`", "text or json"),
+            (&["a:1", "--name", "Demo"], "`--name` `Demo`", "lowercase"),
+            (&["a:1", "--name", "-x"], "`--name`", ""),
+            (&["a:1", "--name", "x-"], "`--name` `x-`", "lowercase"),
+            (&["a:1", "--name", &long], "`--name`", "at most 40"),
+            (&["a:1", "-n", "a/b"], "`--namespace` `a/b`", "lowercase"),
+            (&["a:1", "--puller-image", "A"], "`--puller-image` `A`", "lowercase"),
+            (&["a:1", "--token-file", "x"], "`--token-file`", "--server"),
+            (&["a:1", "--settings", "{\"image\": 1}"], "`--settings`", "unknown field"),
+            (&["a:1", "--settings", "/nowhere/x"], "`--settings` `/nowhere/x`", "No such file"),
+            (&["a:1", "--filename", "/nowhere/x"], "`/nowhere/x`", "No such file"),
+            (&["UPPER"], "`UPPER`", "lowercase"),
+            (&["a:"], "`a:`", "tag"),
+            (&["a@sha256:12"], "`a@sha256:12`", "digest"),
+            (&["a b"], "`a b`", ""),
+            (&[&digits], "`0000", "image id"),
+            (&[""], "``", "empty"),
+            (&[], "no images", "--filename"),
+            (&["check"], "no images", "--filename"),
+            (&["--settings", "{}"], "no images", "--filename"),
+            (
+                &["--settings", r#"{"images": [{"image": "a", "pullPolicy": "Sometimes"}]}"#],
+                "`Sometimes`",
+                "Always",
+            ),
+            (&["install"], "`install`", "path"),
+            (&["install", "a", "b"], "`b`", ""),
+            (&["hold", "x"], "`x`", ""),
+        ] {
+            let error = match parse_line(words, &[]) {
+                Err(error) => error.to_string(),
+                Ok(command) => panic!("{words:?} is taken for {command:?}"),
+            };
+            assert!(error.contains(operand), "{words:?}: {operand} is not in: {error}");
+            assert!(error.contains(advice), "{words:?}: {advice} is not in: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn images_come_from_arguments_then_files_then_settings() {
+        let file = TempFile::new(
+            "images",
+            "# the release\nb:1\n\n  c:1  # with a reason\r\n#d:1\ne@sha256:\
+             0000000000000000000000000000000000000000000000000000000000000000\n",
+        );
+        let settings = TempFile::new("settings", r#"{"images": ["f:1", {"image": "g:1"}]}"#);
+        let args = run(&["-f", file.path(), "a:1", "--settings", settings.path()]);
+        let names: Vec<_> = images(&args).iter().map(|it| it.split('@').next().unwrap()).collect();
+        assert_eq!(names, ["a:1", "b:1", "c:1", "e", "f:1", "g:1"]);
+        let bad = TempFile::new("bad", r#"{"puller": {"labels": {"a": 1}}}"#);
+        let error = parse_line(&["a:1", "--settings", bad.path()], &[]).unwrap_err().to_string();
+        assert!(error.contains(bad.path()) && error.contains("`puller.labels.a`"), "{error}");
+    }
+
+    #[test]
+    fn an_image_that_is_named_twice_is_pulled_once() {
+        let args = run(&["a:1", "b:1", "a:1"]);
+        assert_eq!(images(&args), ["a:1", "b:1"]);
+        assert_eq!(args.config.groups.len(), 1);
+    }
+
+    #[test]
+    fn images_of_one_destination_are_one_group() {
+        let settings = r#"{
+            "images": [
+                "b:1",
+                {"image": "c:1", "nodeSelector": {"pool": "gpu"}},
+                {"image": "d:1", "nodeSelector": {"pool": "gpu"}},
+                {"image": "e:1", "tolerations": []},
+                {"image": "a:1", "nodeSelector": {"pool": "gpu"}},
+                {"image": "f:1", "nodeSelector": {"pool": "cpu"}}
+            ],
+            "puller": {"nodeSelector": {"pool": "cpu"}, "tolerations": [{"operator": "Exists"}]}
+        }"#;
+        let args = run(&["a:1", "--settings", settings]);
+        let groups: Vec<_> = args.config.groups.iter().map(|it| it.images.clone()).collect();
+        assert_eq!(images(&args), ["a:1", "b:1", "c:1", "d:1", "e:1", "a:1", "f:1"]);
+        assert_eq!(groups, [vec![0, 1, 6], vec![2, 3, 5], vec![4]]);
+        let placement = |group: usize| &args.config.groups[group].placement;
+        assert_eq!(placement(0).node_selector["pool"], "cpu");
+        assert_eq!(placement(0).node_selector["kubernetes.io/os"], "linux");
+        assert_eq!(placement(1).node_selector["pool"], "gpu");
+        assert_eq!(placement(1).tolerations.len(), 1);
+        assert_eq!(placement(2).tolerations.len(), 0);
+    }
+
+    #[test]
+    fn a_pull_policy_is_what_the_api_would_make_it() {
+        let settings = r#"{"images": [
+            "a:1", "b", "c:latest", {"image": "d", "pullPolicy": "IfNotPresent"},
+            {"image": "e:1", "pullPolicy": "Never"}
+        ]}"#;
+        let args = run(&["--settings", settings]);
+        let policies: Vec<_> = args.config.wanted.iter().map(|it| it.pull_policy).collect();
+        use PullPolicy::{Always, IfNotPresent, Never};
+        assert_eq!(policies, [IfNotPresent, Always, Always, IfNotPresent, Never]);
+    }
+
+    #[test]
+    fn the_downward_api_says_who_owns_the_run() {
+        let owner = |env: &[(&str, &str)]| match parse_line(&["a:1"], env) {
+            Ok(Command::Run(args)) => (args.config.owner, args.config.id),
+            other => panic!("not a run: {other:?}"),
+        };
+        let job = [("PREPULL_JOB_NAME", "j"), ("PREPULL_JOB_UID", "ju")];
+        let pod = [("PREPULL_POD_NAME", "p"), ("PREPULL_POD_UID", "pu")];
+        let both: Vec<_> = job.into_iter().chain(pod).collect();
+        for (env, kind, uid) in [(&both[..], "Job", "ju"), (&job, "Job", "ju"), (&pod, "Pod", "pu")]
+        {
+            let (owner, id) = owner(env);
+            assert_eq!((owner.unwrap().kind.as_str(), id.as_str()), (kind, uid));
+        }
+        for env in [&[][..], &[("PREPULL_JOB_NAME", "j"), ("PREPULL_JOB_UID", "")]] {
+            let ((owner, id), (_, other)) = (owner(env), owner(env));
+            assert_eq!(owner, None);
+            assert_eq!(id.len(), 16);
+            assert_ne!(id, other);
+        }
+    }
 }

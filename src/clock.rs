@@ -45,7 +45,9 @@ impl Clock for SystemClock {
 
     fn sleep(&mut self, duration: Duration) {
         let until = Instant::now() + duration;
-        while self.signal() == Signal::None {
+        // A signal that came in before is known already, and no reason not to pause.
+        let before = self.signal();
+        while self.signal() == before {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;

@@ -31,9 +31,12 @@ pub trait Cluster {
     fn list_pods(&mut self, labels: &str, from: Option<&str>) -> Result<Page<Pod>, ApiError>;
     /// One page of the events that match this field selector.
     fn list_events(&mut self, fields: &str, from: Option<&str>) -> Result<Page<Event>, ApiError>;
+    /// Bounds how long the next request may take, besides the cluster's own bounds. A cluster
+    /// that answers at once has no use for it.
+    fn be_patient_for(&mut self, _: Duration) {}
     /// The API server's clock: the `Date` header of the last answer plus the time since.
     fn server_time(&self) -> Option<SystemTime>;
-    /// The `Warning` headers since the last call, without repeats.
+    /// The `Warning` headers since the last call, each once in a run.
     fn take_warnings(&mut self) -> Vec<String>;
 }
 

@@ -7,7 +7,7 @@
 
 use serde::Deserialize;
 
-use crate::node::null_as_default;
+use crate::node::{FoundAffinity, null_as_default};
 
 /// The waiting reasons that the kubelet gives only after a container's image was pulled: in
 /// `startContainer` everything that can fail with one of these comes after `EnsureImageExists`.
@@ -57,6 +57,8 @@ pub struct PodOwner {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
+    /// Names the node before the scheduler does: the DaemonSet controller makes a pod for one node.
+    pub affinity: FoundAffinity,
     pub node_name: String,
 }
 
@@ -116,12 +118,19 @@ pub struct Stopped {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Event {
+    pub metadata: EventMetadata,
     pub involved_object: ObjectReference,
     pub reason: String,
     pub message: String,
     /// How often it happened; 0 where an events.k8s.io/v1 series counts instead.
     #[serde(deserialize_with = "null_as_default")]
-    pub count: u32,
+    pub count: i64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct EventMetadata {
+    pub uid: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -147,10 +156,15 @@ impl Pod {
         Some(&condition.message)
     }
 
-    /// The node a pod is bound to, or will be: the DaemonSet controller names it in the spec
-    /// only through an affinity, and the scheduler fills `nodeName` in.
+    /// The node that the pod is bound to.
     pub fn node_name(&self) -> Option<&str> {
         (!self.spec.node_name.is_empty()).then_some(self.spec.node_name.as_str())
+    }
+
+    /// The node that the DaemonSet controller made the pod for.
+    pub fn meant_for(&self) -> Option<&str> {
+        let mut fields = self.spec.affinity.terms().iter().flat_map(|it| &it.match_fields);
+        Some(fields.find(|it| it.key == "metadata.name")?.values.first()?)
     }
 }
 
@@ -176,5 +190,106 @@ impl Event {
     pub fn container(&self) -> Option<&str> {
         let (_, rest) = self.involved_object.field_path.split_once('{')?;
         rest.strip_suffix('}')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(json: &str) -> ContainerStatus {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn statuses_prove_what_comes_after_the_pull() {
+        for (state, proves) in [
+            (r#"{"running": {"startedAt": "2024-01-01T00:00:00Z"}}"#, true),
+            (r#"{"terminated": {"exitCode": 0, "reason": "Completed"}}"#, true),
+            (r#"{"terminated": {"exitCode": 137, "reason": "OOMKilled"}}"#, true),
+            (r#"{"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}"#, false),
+            (r#"{"waiting": {"reason": "CrashLoopBackOff"}}"#, true),
+            (r#"{"waiting": {"reason": "CreateContainerConfigError"}}"#, true),
+            (r#"{"waiting": {"reason": "CreateContainerError"}}"#, true),
+            (r#"{"waiting": {"reason": "PostStartHookError"}}"#, true),
+            (r#"{"waiting": {"reason": "PreCreateHookError"}}"#, true),
+            (r#"{"waiting": {"reason": "PreStartHookError"}}"#, true),
+            (r#"{"waiting": {"reason": "RunContainerError"}}"#, true),
+            (r#"{"waiting": {"reason": "ContainerCreating"}}"#, false),
+            (r#"{"waiting": {"reason": "ErrImageNeverPull"}}"#, false),
+            (r#"{"waiting": {"reason": "ErrImagePull"}}"#, false),
+            (r#"{"waiting": {"reason": "ImageInspectError"}}"#, false),
+            (r#"{"waiting": {"reason": "ImagePullBackOff"}}"#, false),
+            (r#"{"waiting": {"reason": "InvalidImageName"}}"#, false),
+            (r#"{"waiting": {"reason": "PodInitializing"}}"#, false),
+            (r#"{"waiting": {"reason": "RegistryUnavailable"}}"#, false),
+            (r#"{"waiting": {"reason": "SignatureValidationFailed"}}"#, false),
+            (r#"{"waiting": {"reason": "SomethingNew"}}"#, false),
+            (r#"{"waiting": {}}"#, false),
+            ("{}", false),
+        ] {
+            let json = format!(r#"{{"name": "01-a", "imageID": "", "state": {state}}}"#);
+            assert_eq!(status(&json).proves_image(), proves, "{state}");
+        }
+    }
+
+    #[test]
+    fn an_image_id_proves_whatever_the_state_is() {
+        for state in [
+            "{}",
+            r#"{"waiting": {"reason": "ImagePullBackOff"}}"#,
+            r#"{"terminated": {"reason": "ContainerStatusUnknown"}}"#,
+        ] {
+            let json = format!(r#"{{"name": "a", "imageID": "sha256:1", "state": {state}}}"#);
+            assert!(status(&json).proves_image(), "{state}");
+        }
+    }
+
+    /// As the kubelet and the API server write them: fields that are unknown here, and `null`.
+    #[test]
+    fn a_pod_is_read_as_it_comes() {
+        let pod: Pod = serde_json::from_str(
+            r#"{
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "p", "uid": "u", "labels": {"a": "b"}, "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "X", "name": "x", "uid": "other"},
+                    {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "set",
+                     "controller": true, "blockOwnerDeletion": true}
+                ]},
+                "spec": {"containers": []},
+                "status": {"phase": "Pending", "containerStatuses": null, "conditions": [
+                    {"type": "Initialized", "status": "False", "reason": "x"},
+                    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                     "message": "Too many pods"}
+                ]}
+            }"#,
+        )
+        .unwrap();
+        assert_eq!(pod.controller(), Some("set"));
+        assert_eq!(pod.node_name(), None);
+        assert_eq!(pod.unschedulable(), Some("Too many pods"));
+        let bare: Pod = serde_json::from_str("{}").unwrap();
+        assert_eq!((bare.controller(), bare.unschedulable()), (None, None));
+        let null = r#"{"metadata": {"ownerReferences": null}, "spec": {"nodeName": "n1"}}"#;
+        let bound: Pod = serde_json::from_str(null).unwrap();
+        assert_eq!(bound.node_name(), Some("n1"));
+    }
+
+    #[test]
+    fn an_event_names_its_container() {
+        for (path, container) in [
+            ("spec.containers{03-mlflow}", Some("03-mlflow")),
+            ("spec.initContainers{install}", Some("install")),
+            ("spec.containers{broken", None),
+            ("spec.containers", None),
+            ("", None),
+        ] {
+            let json = format!(
+                r#"{{"involvedObject": {{"uid": "u", "fieldPath": "{path}"}}, "count": null}}"#
+            );
+            let event: Event = serde_json::from_str(&json).unwrap();
+            assert_eq!(event.container(), container, "{path}");
+            assert_eq!(event.count, 0);
+        }
     }
 }

@@ -123,12 +123,13 @@ impl ImageRef {
     }
 
     /// The policy the API server gives a container without one: `Always` for the tag `latest`,
-    /// written or implied.
+    /// written, even before a digest, or implied.
     ///
-    /// Source: `SetDefaults_Container` in `pkg/apis/core/v1/defaults.go`.
+    /// Source: `SetDefaults_Container` in `pkg/apis/core/v1/defaults.go` and `ParseImageName` in
+    /// `pkg/util/parsers`.
     pub fn default_pull_policy(&self) -> PullPolicy {
-        match (&self.digest, self.tag.as_deref()) {
-            (None, None | Some(DEFAULT_TAG)) => PullPolicy::Always,
+        match (self.tag.as_deref(), &self.digest) {
+            (Some(DEFAULT_TAG), _) | (None, None) => PullPolicy::Always,
             _ => PullPolicy::IfNotPresent,
         }
     }
@@ -303,7 +304,7 @@ mod tests {
             ("a:latest".to_owned(), PullPolicy::Always),
             ("a:1".to_owned(), PullPolicy::IfNotPresent),
             (format!("a@{DIGEST}"), PullPolicy::IfNotPresent),
-            (format!("a:latest@{DIGEST}"), PullPolicy::IfNotPresent),
+            (format!("a:latest@{DIGEST}"), PullPolicy::Always),
         ] {
             assert_eq!(
                 ImageRef::parse(&written).unwrap().default_pull_policy(),

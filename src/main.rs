@@ -8,6 +8,7 @@ use prepull::clock::SystemClock;
 use prepull::kube::{Access, KubeCluster, SERVICE_ACCOUNT};
 use prepull::report::{Exit, Report, Verbosity};
 use prepull::run::{Line, Run, drive};
+use prepull::words::plain;
 use prepull::{VERSION, hold};
 
 fn main() -> ExitCode {
@@ -71,5 +72,5 @@ fn print(text: &str, exit: Exit) -> Result<u8, (Exit, String)> {
 }
 
 fn failed(command: &str, err: &io::Error) -> (Exit, String) {
-    (Exit::Failed, format!("`{command}` failed: {err}"))
+    (Exit::Failed, format!("`{command}` failed: {}", plain(err)))
 }

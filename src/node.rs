@@ -146,6 +146,31 @@ pub struct NodeAffinity {
     pub required_during_scheduling_ignored_during_execution: Option<NodeSelector>,
 }
 
+/// An affinity as an object of the cluster has it. Other parts than the one that is read, such as
+/// preferences that an admission webhook added, are no fault.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FoundAffinity {
+    node_affinity: Option<FoundNodeAffinity>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, rename_all = "camelCase")]
+struct FoundNodeAffinity {
+    required_during_scheduling_ignored_during_execution: Option<NodeSelector>,
+}
+
+impl FoundAffinity {
+    /// The alternatives of the required part.
+    pub fn terms(&self) -> &[NodeSelectorTerm] {
+        self.node_affinity
+            .as_ref()
+            .and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref())
+            .map(|it| it.node_selector_terms.as_slice())
+            .unwrap_or_default()
+    }
+}
+
 /// Alternatives: a node matches when it matches one term.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -274,6 +299,58 @@ pub fn with_defaults(mut placement: Placement) -> Placement {
         });
     }
     placement
+}
+
+/// Finds what the API server would refuse, or what would quietly match nothing: an unknown
+/// operator or effect, and values that do not fit their operator.
+///
+/// Source: `ValidateNodeSelectorRequirement` and `ValidateTolerations` in
+/// `pkg/apis/core/validation/validation.go`.
+pub fn check(placement: &Placement) -> Result<(), String> {
+    let terms = placement.required().map(|it| it.node_selector_terms.as_slice());
+    for term in terms.unwrap_or_default() {
+        for it in term.match_expressions.iter().chain(&term.match_fields) {
+            let fits = match it.operator.as_str() {
+                "In" | "NotIn" => !it.values.is_empty(),
+                "DoesNotExist" | "Exists" => it.values.is_empty(),
+                "Gt" | "Lt" => it.values.len() == 1,
+                other => {
+                    return Err(format!(
+                        "operator `{other}` of key `{}` is unknown: use In, NotIn, Exists, \
+                         DoesNotExist, Gt or Lt",
+                        it.key
+                    ));
+                }
+            };
+            if !fits {
+                return Err(format!(
+                    "operator `{}` of key `{}` does not go with {} values",
+                    it.operator,
+                    it.key,
+                    it.values.len()
+                ));
+            }
+        }
+    }
+    for it in &placement.tolerations {
+        if !matches!(it.operator.as_str(), "" | "Equal" | "Exists" | "Gt" | "Lt") {
+            return Err(format!(
+                "operator `{}` of a toleration is unknown: use Equal or Exists",
+                it.operator
+            ));
+        }
+        if !matches!(it.effect.as_str(), "" | "NoExecute" | "NoSchedule" | "PreferNoSchedule") {
+            return Err(format!(
+                "effect `{}` of a toleration is unknown: use NoSchedule, PreferNoSchedule or \
+                 NoExecute",
+                it.effect
+            ));
+        }
+        if it.key.is_empty() && it.operator != "Exists" {
+            return Err("a toleration without a key needs the operator `Exists`".into());
+        }
+    }
+    Ok(())
 }
 
 /// Source: `LazyErrorNodeSelector.Match` in `component-helpers/scheduling/corev1/nodeaffinity`.

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{ImageRef, PullPolicy};
 use crate::node::{
-    NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Placement, Toleration,
-    null_as_default,
+    FoundAffinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+    Placement, Toleration, null_as_default,
 };
 use crate::settings::{
     Capabilities, LocalObjectReference, PodSecurityContext, Profile, PullerSettings, Quantity,
@@ -243,14 +243,12 @@ fn pod_spec(plan: &Plan<'_>) -> PodSpec {
     }
 }
 
-/// Requests of an explicit zero keep a LimitRange from putting its default there, with which the
-/// pod might find no room.
+/// Requests of an explicit zero keep a LimitRange, or the limits, from becoming the requests, with
+/// which the pod might find no room.
 fn resources(settings: &PullerSettings) -> ResourceRequirements {
     let mut resources = settings.resources.clone();
-    if resources.requests.is_empty() && resources.limits.is_empty() {
-        for name in ["cpu", "memory"] {
-            resources.requests.insert(name.into(), Quantity("0".into()));
-        }
+    for name in ["cpu", "memory"] {
+        resources.requests.entry(name.into()).or_insert_with(|| Quantity("0".into()));
     }
     resources
 }
@@ -443,10 +441,8 @@ struct Volume {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct EmptyDir {}
 
-/// A pod's affinity as a puller has it; other parts, which an admission webhook may have added,
-/// are not read.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Affinity {
     node_affinity: Option<NodeAffinity>,
 }
@@ -467,18 +463,18 @@ impl Affinity {
             .map(|it| it.node_selector_terms.as_slice())
             .unwrap_or_default()
     }
+}
 
-    /// Whether a pod with this affinity may go to all of these nodes, or, if none are named, to
-    /// wherever the other affinity lets it.
-    fn reaches(&self, wanted: &Self) -> bool {
-        let named = |it: &Self| -> BTreeSet<String> {
-            let fields = it.terms().iter().flat_map(|it| &it.match_fields);
-            fields.flat_map(|it| it.values.iter().cloned()).collect()
-        };
-        match named(wanted) {
-            names if names.is_empty() => self == wanted,
-            names => names.is_subset(&named(self)),
-        }
+/// Whether pods with this affinity may go to all of the wanted nodes, or, if none are named, to
+/// wherever the wanted affinity lets them.
+fn reaches(found: &[NodeSelectorTerm], wanted: &[NodeSelectorTerm]) -> bool {
+    let named = |terms: &[NodeSelectorTerm]| -> BTreeSet<String> {
+        let fields = terms.iter().flat_map(|it| &it.match_fields);
+        fields.flat_map(|it| it.values.iter().cloned()).collect()
+    };
+    match named(wanted) {
+        names if names.is_empty() => found == wanted,
+        names => names.is_subset(&named(found)),
     }
 }
 
@@ -488,7 +484,10 @@ pub fn does_the_same(manifest: &DaemonSet, found: &Puller) -> bool {
     let annotation = |it: &BTreeMap<String, String>| it.get(SPEC_ANNOTATION).cloned();
     annotation(&manifest.metadata.annotations) == annotation(&found.metadata.annotations)
         && changes(manifest, found).fatal.iter().all(|it| it == SENT_ELSEWHERE)
-        && found.spec.template.spec.affinity.reaches(&manifest.spec.template.spec.affinity)
+        && reaches(
+            found.spec.template.spec.affinity.terms(),
+            manifest.spec.template.spec.affinity.terms(),
+        )
 }
 
 // === The DaemonSet as it is read ===
@@ -508,6 +507,8 @@ pub struct PullerMetadata {
     #[serde(deserialize_with = "null_as_default")]
     pub annotations: BTreeMap<String, String>,
     pub creation_timestamp: String,
+    /// Not empty while it is being deleted.
+    pub deletion_timestamp: String,
     pub generation: i64,
     #[serde(deserialize_with = "null_as_default")]
     pub labels: BTreeMap<String, String>,
@@ -530,7 +531,7 @@ pub struct PullerTemplate {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PullerPodSpec {
-    pub affinity: Affinity,
+    pub affinity: FoundAffinity,
     pub containers: Vec<PullerContainer>,
     pub init_containers: Vec<PullerContainer>,
 }
@@ -552,4 +553,268 @@ pub struct PullerStatus {
     pub desired_number_scheduled: u32,
     pub number_ready: u32,
     pub observed_generation: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(written: &str) -> ImageRef {
+        ImageRef::parse(written).unwrap()
+    }
+
+    fn placement() -> Placement {
+        crate::node::with_defaults(Placement::default())
+    }
+
+    fn made_of(
+        images: &[&str],
+        settings: &PullerSettings,
+        destination: Destination<'_>,
+    ) -> DaemonSet {
+        let images: Vec<_> = images.iter().map(|it| image(it)).collect();
+        manifest(&Plan {
+            name: "demo-0f8fad5bd9-1".into(),
+            release: "demo",
+            run: "0f8fad5b-d9cb-469f-a165-70867728950e",
+            owner: None,
+            expires: "2024-01-01T00:00:00Z".into(),
+            own_image: "q.io/prepull:1",
+            images: images
+                .iter()
+                .enumerate()
+                .map(|(i, it)| (i, it, PullPolicy::IfNotPresent))
+                .collect(),
+            placement: &placement(),
+            destination,
+            settings,
+        })
+    }
+
+    fn plain() -> DaemonSet {
+        let names = Destination::Nodes(vec!["n1", "n2"]);
+        made_of(&["a:1", "b:1"], &PullerSettings::default(), names)
+    }
+
+    /// What the API server would answer.
+    fn read_back(manifest: &DaemonSet) -> Puller {
+        serde_json::from_str(&json(manifest)).unwrap()
+    }
+
+    /// <https://kubernetes.io/docs/concepts/security/pod-security-standards/>: what the level
+    /// *restricted* asks of every pod and of every container.
+    #[test]
+    fn pods_are_restricted() {
+        let spec: serde_json::Value = serde_json::from_str(&json(&plain())).unwrap();
+        let spec = &spec["spec"]["template"]["spec"];
+        let pod = &spec["securityContext"];
+        assert_eq!(pod["runAsNonRoot"], true);
+        assert_ne!(pod["runAsUser"], 0);
+        assert_eq!(pod["seccompProfile"]["type"], "RuntimeDefault");
+        for key in ["hostNetwork", "hostPID", "hostIPC"] {
+            assert!(spec[key].is_null(), "{key}");
+        }
+        assert!(spec["volumes"].as_array().unwrap().iter().all(|it| it["emptyDir"].is_object()));
+        assert_eq!(spec["automountServiceAccountToken"], false);
+        let list = |key: &str| spec[key].as_array().unwrap().clone();
+        for container in list("initContainers").iter().chain(&list("containers")) {
+            let own = &container["securityContext"];
+            assert_eq!(own["allowPrivilegeEscalation"], false);
+            assert_eq!(own["capabilities"], serde_json::json!({"drop": ["ALL"]}));
+            assert!(own["privileged"].is_null() && own["runAsUser"].is_null());
+            assert!(container["ports"].is_null());
+            let zero = serde_json::json!({"cpu": "0", "memory": "0"});
+            assert_eq!(container["resources"]["requests"], zero);
+        }
+    }
+
+    #[test]
+    fn labels_of_others_do_not_replace_ours() {
+        let ours = plain();
+        let mut settings = PullerSettings::default();
+        for key in ours.metadata.labels.keys() {
+            settings.labels.insert(key.clone(), "theirs".into());
+        }
+        settings.labels.insert("team".into(), "x".into());
+        let made = made_of(&["a:1"], &settings, Destination::Everywhere);
+        let pods = &made.spec.template.metadata.labels;
+        assert_eq!(pods, &made.metadata.labels);
+        for (key, value) in &ours.metadata.labels {
+            assert_eq!(&pods[key], value, "{key}");
+        }
+        assert_eq!(pods["team"], "x");
+        for (key, value) in &made.spec.selector.match_labels {
+            assert_eq!(&pods[key], value, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_container_is_named_for_its_image() {
+        let long = format!("q.io/{}:1", "x".repeat(100));
+        for (place, written, name) in [
+            (0, "q.io/team/mlflow:1", "01-mlflow"),
+            (8, "a_b.c__d", "09-a-b-c--d"),
+            (
+                41,
+                "q.io/x-y@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                "42-x-y",
+            ),
+            (99, "nginx", "100-nginx"),
+        ] {
+            assert_eq!(container_name(place, &image(written)), name);
+        }
+        let name = container_name(0, &image(&long));
+        assert_eq!(name.len(), 63);
+        let cut = format!("q.io/{}-{}:1", "x".repeat(59), "y".repeat(20));
+        assert_eq!(container_name(0, &image(&cut)).len(), 62, "no dash at the end");
+    }
+
+    fn terms_of(manifest: &DaemonSet) -> serde_json::Value {
+        serde_json::to_value(manifest.spec.template.spec.affinity.terms()).unwrap()
+    }
+
+    #[test]
+    fn named_nodes_are_alternatives() {
+        let term = |name: &str| {
+            serde_json::json!({"matchFields": [
+                {"key": "metadata.name", "operator": "In", "values": [name]}
+            ]})
+        };
+        assert_eq!(terms_of(&plain()), serde_json::json!([term("n1"), term("n2")]));
+    }
+
+    #[test]
+    fn everywhere_is_where_selector_and_affinity_let_it() {
+        let everywhere = made_of(&["a:1"], &PullerSettings::default(), Destination::Everywhere);
+        assert_eq!(
+            terms_of(&everywhere),
+            serde_json::json!([{"matchExpressions": [
+                {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet"]},
+                {
+                    "key": "eks.amazonaws.com/compute-type",
+                    "operator": "NotIn",
+                    "values": ["fargate"]
+                },
+                {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}
+            ]}])
+        );
+        let own = NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![
+                    NodeSelectorTerm {
+                        match_expressions: vec![requirement("a", "Exists", &[])],
+                        match_fields: vec![],
+                    },
+                    // It matches nothing, and must not come to match something.
+                    NodeSelectorTerm::default(),
+                    NodeSelectorTerm {
+                        match_expressions: vec![],
+                        match_fields: vec![requirement("metadata.name", "NotIn", &["n1"])],
+                    },
+                ],
+            }),
+        };
+        let placement = Placement {
+            affinity: Some(own),
+            control_plane: crate::node::ControlPlane::Exclude,
+            node_selector: BTreeMap::from([("pool".into(), "gpu".into())]),
+            ..Placement::default()
+        };
+        let found = terms(&placement, &Destination::Everywhere);
+        let both = [
+            requirement("pool", "In", &["gpu"]),
+            requirement("node-role.kubernetes.io/control-plane", "DoesNotExist", &[]),
+            requirement("node-role.kubernetes.io/master", "DoesNotExist", &[]),
+        ];
+        assert_eq!(found.node_selector_terms.len(), 2);
+        assert_eq!(found.node_selector_terms[0].match_expressions[1..], both);
+        assert_eq!(found.node_selector_terms[1].match_expressions, both);
+        assert_eq!(found.node_selector_terms[1].match_fields.len(), 1);
+    }
+
+    #[test]
+    fn a_patch_replaces_the_destination_alone() {
+        let patch = destination_patch(&placement(), &Destination::Nodes(vec!["n3"]));
+        let patch: serde_json::Value = serde_json::from_str(&patch).unwrap();
+        let pointer = "/spec/template/spec/affinity/nodeAffinity/\
+                       requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/\
+                       matchFields/0/values/0";
+        assert_eq!(patch.pointer(pointer).unwrap(), "n3");
+        assert_eq!(patch["spec"]["template"]["spec"].as_object().unwrap().len(), 1);
+        assert_eq!(patch["spec"]["template"].as_object().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_comes_back_unchanged_has_no_changes() {
+        assert_eq!(changes(&plain(), &read_back(&plain())), Changes::default());
+        assert!(does_the_same(&plain(), &read_back(&plain())));
+    }
+
+    #[test]
+    fn what_admission_changed_is_told() {
+        let mut made = read_back(&plain());
+        made.spec.template.spec.containers[0].image = "mirror.io/a:1".into();
+        made.spec.template.spec.containers.push(PullerContainer::default());
+        let found = changes(&plain(), &made);
+        assert_eq!(found.fatal, [] as [&str; 0]);
+        let told = "container `01-a` was given image `mirror.io/a:1` in place of `a:1`";
+        assert_eq!(found.images, [told]);
+        assert!(does_the_same(&plain(), &made));
+
+        for (change, told) in [
+            (
+                (|it: &mut Puller| it.spec.template.spec.containers.truncate(1)) as fn(&mut Puller),
+                "container `02-b` is gone",
+            ),
+            (|it| it.spec.template.spec.init_containers.clear(), "container `install` is gone"),
+            (
+                |it| it.spec.template.spec.containers[1].command = vec!["sh".into()],
+                "container `02-b` was given another command",
+            ),
+            (
+                |it| it.spec.template.spec.init_containers[0].args.push("x".into()),
+                "container `install` was given another command",
+            ),
+            (|it| it.spec.template.spec.affinity = FoundAffinity::default(), SENT_ELSEWHERE),
+        ] {
+            let mut made = read_back(&plain());
+            change(&mut made);
+            let found = changes(&plain(), &made);
+            assert_eq!((found.images, found.fatal), (vec![], vec![told.to_owned()]));
+            assert!(!does_the_same(&plain(), &made), "{told}");
+        }
+    }
+
+    #[test]
+    fn an_earlier_try_may_have_gone_to_more_nodes() {
+        let settings = PullerSettings::default();
+        let to = |destination| made_of(&["a:1"], &settings, destination);
+        let found = read_back(&to(Destination::Nodes(vec!["n1", "n2", "n3"])));
+        for (wanted, same) in [
+            (Destination::Nodes(vec!["n2"]), true),
+            (Destination::Nodes(vec!["n1", "n2", "n3"]), true),
+            (Destination::Nodes(vec!["n1", "n4"]), false),
+            (Destination::Everywhere, false),
+        ] {
+            assert_eq!(does_the_same(&to(wanted.clone()), &found), same, "{wanted:?}");
+        }
+        let everywhere = read_back(&to(Destination::Everywhere));
+        assert!(does_the_same(&to(Destination::Everywhere), &everywhere));
+        let other = made_of(&["b:1"], &settings, Destination::Nodes(vec!["n2"]));
+        assert!(!does_the_same(&other, &found));
+    }
+
+    #[test]
+    fn the_fingerprint_is_of_all_but_the_destination() {
+        let settings = PullerSettings::default();
+        let spec = |it: DaemonSet| it.metadata.annotations[SPEC_ANNOTATION].clone();
+        let one = spec(made_of(&["a:1"], &settings, Destination::Nodes(vec!["n1"])));
+        assert_eq!(one, spec(made_of(&["a:1"], &settings, Destination::Everywhere)));
+        assert_ne!(one, spec(made_of(&["a:2"], &settings, Destination::Everywhere)));
+        let labelled = PullerSettings {
+            labels: BTreeMap::from([("a".into(), "b".into())]),
+            ..PullerSettings::default()
+        };
+        assert_ne!(one, spec(made_of(&["a:1"], &labelled, Destination::Everywhere)));
+    }
 }

@@ -8,41 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::run::{Config, GroupRun, Item, Mode, Run, Target};
+use crate::run::{Config, GroupRun, Item, Mode, Outcome, Run, Target};
 use crate::survey::{Presence, Survey};
+use crate::words::{NAMES_SHOWN, list_of, nodes};
 
 /// The version of the JSON report; it grows when a field changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
-/// Names that are spelt out in one line before the rest is counted.
-const NAMES_SHOWN: usize = 5;
 /// Lines of one kind, so that the whole report stays below 40 lines.
 const LINES_SHOWN: usize = 10;
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// These can not be pulled, whatever is waited for.
-    CannotPull(BTreeSet<Item>),
-    /// Looked at, as asked.
-    Checked,
-    /// Time ran out.
-    Deadline,
-    Failed {
-        cause: String,
-    },
-    /// No node may run the release.
-    NoNodes,
-    /// Looked at, as a dry run.
-    Planned,
-    /// Every target is proved.
-    Ready,
-    /// A signal came in.
-    Stopped,
-    /// What was asked can not be done as it was asked.
-    Usage {
-        cause: String,
-    },
-}
 
 /// The exit codes, which the Job's pod failure policy and people's scripts build on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -90,7 +63,8 @@ pub struct Judgement {
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     version: u32,
-    /// `ready`, `failed`, `deadline`, `stopped`, `usage`, `present`, `missing` or `planned`.
+    /// `ready`, `failed`, `strict`, `deadline`, `stopped`, `usage`, `present`, `missing`,
+    /// `unknown` or `planned`.
     outcome: &'static str,
     exit_code: u8,
     elapsed_milliseconds: u64,
@@ -141,7 +115,8 @@ impl Report {
     pub fn new(config: &Config, run: &Run<'_>, judgement: Judgement) -> Self {
         let images = image_reports(config, run);
         let outcome = run.outcome().cloned().unwrap_or(Outcome::Stopped);
-        let end = end(&outcome, &images, judgement);
+        let nodes = nodes_report(run.survey(), run.groups());
+        let end = end(&outcome, &images, &nodes, judgement);
         let exit = match (end.exit, judgement.failure_policy) {
             (Exit::Deadline | Exit::Failed, FailurePolicy::Ignore) => Exit::Done,
             (exit, _) => exit,
@@ -151,7 +126,7 @@ impl Report {
             outcome: end.word,
             exit_code: exit as u8,
             elapsed_milliseconds: run.elapsed().as_millis() as u64,
-            nodes: nodes_report(run.survey(), run.groups()),
+            nodes,
             images,
             failures: failure_reports(config, run, &outcome),
             notes: run.notes().to_vec(),
@@ -182,7 +157,9 @@ impl Report {
             Verbosity::Normal => NAMES_SHOWN,
             Verbosity::Verbose => usize::MAX,
         };
-        let mut lines: Vec<_> = limited(self.images.iter().map(ImageReport::line), "images");
+        // Where nothing was looked at, there is nothing to say of the images.
+        let seen = self.images.iter().filter(|_| self.nodes.total > 0);
+        let mut lines: Vec<_> = limited(seen.map(ImageReport::line), "images");
         // The verdict says the first failure, so that a single one needs no line of its own.
         if self.failures.len() > 1 {
             let failures = self.failures.iter().map(|it| it.line(shown));
@@ -192,7 +169,7 @@ impl Report {
             let reasons = self.nodes.left_out.iter().map(|(reason, names)| {
                 format!("{reason}: {}", list_of(names.iter().map(String::as_str), shown))
             });
-            let n_left_out = self.nodes.total - self.nodes.eligible;
+            let n_left_out: usize = self.nodes.left_out.values().map(Vec::len).sum();
             let reasons: Vec<_> = reasons.take(LINES_SHOWN).collect();
             let total = nodes(self.nodes.total);
             lines.push(format!("left out {n_left_out} of {total}: {}", reasons.join("; ")));
@@ -211,14 +188,27 @@ impl Report {
 
     /// The verdict: what, where, why, and what to do.
     fn sentence(&self, config: &Config, run: &Run<'_>, outcome: &Outcome) -> String {
-        let n_images = config.wanted.len();
-        let images = match n_images {
-            1 => format!("`{}`", config.wanted[0].image),
-            n => format!("{n} images"),
+        let homeless: Vec<_> = homeless(&self.images, &self.nodes).collect();
+        let placed: Vec<_> = self.images.iter().filter(|it| !it.is_nowhere()).collect();
+        let images = match placed.as_slice() {
+            [one] => format!("`{}`", one.image),
+            _ if placed.is_empty() => format!("{} images", self.images.len()),
+            _ => format!("{} images", placed.len()),
         };
         let eligible = nodes(self.nodes.eligible);
         let tenths = self.elapsed_milliseconds / 100;
         let seconds = format!("{}.{}", tenths / 10, tenths % 10);
+        let n_homeless = homeless.len();
+        let without = match homeless.first() {
+            Some(first) if n_homeless == 1 => format!("; no node may run `{first}`, see above"),
+            Some(first) => {
+                format!("; no node may run `{first}` and {} more, see above", n_homeless - 1)
+            }
+            None => String::new(),
+        };
+        if self.outcome == STRICTLY_FAILED && n_homeless > 0 {
+            return format!("failed, as asked by `--strict`{without}");
+        }
         match outcome {
             Outcome::CannotPull(_) => match self.failures.first() {
                 Some(failure) => {
@@ -230,7 +220,7 @@ impl Report {
                 }
                 None => "failed: an image can not be pulled".into(),
             },
-            Outcome::Checked | Outcome::Planned => self.look_sentence(&images, outcome),
+            Outcome::Checked | Outcome::Planned => self.look_sentence(&images, outcome) + &without,
             Outcome::Deadline => {
                 let why = match (run.fault(), self.failures.first()) {
                     (Some(fault), _) => fault.to_owned(),
@@ -238,10 +228,14 @@ impl Report {
                     (None, None) => "the cluster did not answer in time".into(),
                 };
                 let timeout = humantime::format_duration(config.timeout);
-                format!(
-                    "failed: time ran out after {timeout}: {why}: a rerun goes on where this one \
-                     stopped; for more time raise `timeoutSeconds` here and `--timeout` of helm"
-                )
+                let advice = match run.fault() {
+                    Some(_) => "check that the API server answers",
+                    None => {
+                        "a rerun goes on where this one stopped; for more time raise \
+                         `timeoutSeconds` here and `--timeout` of helm"
+                    }
+                };
+                format!("failed: time ran out after {timeout}: {why}: {advice}")
             }
             Outcome::Failed { cause } => format!("failed: {cause}"),
             Outcome::NoNodes => {
@@ -257,10 +251,13 @@ impl Report {
                 if run.groups().iter().all(|it| it.targets.nodes.is_empty())
                     && self.nodes.dropped.is_empty() =>
             {
-                format!("ready: {eligible} had {images} already")
+                format!("ready: {eligible} had {images} already{without}")
             }
-            Outcome::Ready => format!("ready: {images} on {eligible} after {seconds} s"),
-            Outcome::Stopped => format!("stopped by a signal after {seconds} s"),
+            Outcome::Ready => format!("ready: {images} on {eligible} after {seconds} s{without}"),
+            Outcome::Stopped => match run.fault() {
+                Some(fault) => format!("stopped by a signal after {seconds} s: {fault}"),
+                None => format!("stopped by a signal after {seconds} s"),
+            },
             Outcome::Usage { cause } => cause.clone(),
         }
     }
@@ -275,6 +272,7 @@ impl Report {
             (Outcome::Planned, Some(_)) => {
                 format!("would pull {} of {images} where they are missing", lacking.len())
             }
+            (_, Some(image)) if self.images.len() == 1 => format!("missing: {}", image.line()),
             (_, Some(image)) if n_absent == 0 => format!(
                 "unknown: {} of {images} may be missing on {eligible}, first `{}`, {n_unknown} \
                  times in all: the nodes' lists can not tell",
@@ -299,6 +297,11 @@ pub enum Verbosity {
 }
 
 impl ImageReport {
+    /// Whether no node was to hold it.
+    fn is_nowhere(&self) -> bool {
+        self.present + self.absent + self.unknown + self.pulled + self.missing == 0
+    }
+
     fn line(&self) -> String {
         let Self { image, present, absent, unknown, pulled, missing } = self;
         let mut parts = vec![];
@@ -337,28 +340,6 @@ impl FailureReport {
     }
 }
 
-/// `1 node`, `3 nodes`.
-pub fn nodes(n_nodes: usize) -> String {
-    match n_nodes {
-        1 => "1 node".into(),
-        n => format!("{n} nodes"),
-    }
-}
-
-/// The first few names, and how many more there are.
-pub fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    list_of(names, NAMES_SHOWN)
-}
-
-fn list_of<'a>(mut names: impl Iterator<Item = &'a str>, shown: usize) -> String {
-    let mut list = names.by_ref().take(shown).collect::<Vec<_>>().join(", ");
-    let n_more = names.count();
-    if n_more > 0 {
-        list += &format!(" and {n_more} more");
-    }
-    list
-}
-
 fn limited(lines: impl Iterator<Item = String>, what: &str) -> Vec<String> {
     let mut lines: Vec<_> = lines.collect();
     if lines.len() > LINES_SHOWN {
@@ -369,13 +350,36 @@ fn limited(lines: impl Iterator<Item = String>, what: &str) -> Vec<String> {
     lines
 }
 
+/// Images that have no node to go to, although others have.
+fn homeless<'a>(
+    images: &'a [ImageReport],
+    nodes: &NodesReport,
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    let some_have = nodes.eligible > 0;
+    images.iter().filter(move |it| some_have && it.is_nowhere()).map(|it| it.image.as_str())
+}
+
+/// The outcome's word where only `--strict` makes it a failure.
+const STRICTLY_FAILED: &str = "strict";
+
 /// An outcome's word in the report, and its exit code.
 struct End {
     word: &'static str,
     exit: Exit,
 }
 
-fn end(outcome: &Outcome, images: &[ImageReport], judgement: Judgement) -> End {
+fn end(
+    outcome: &Outcome,
+    images: &[ImageReport],
+    nodes: &NodesReport,
+    judgement: Judgement,
+) -> End {
+    if judgement.strictness == Strictness::Strict
+        && matches!(outcome, Outcome::Checked | Outcome::Ready)
+        && homeless(images, nodes).next().is_some()
+    {
+        return End { word: STRICTLY_FAILED, exit: Exit::Failed };
+    }
     let n_absent: usize = images.iter().map(|it| it.absent).sum();
     let n_unknown: usize = images.iter().map(|it| it.unknown).sum();
     let (word, exit) = match outcome {
@@ -400,7 +404,7 @@ fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
     match survey {
         Some(survey) => NodesReport {
             total: survey.n_nodes,
-            eligible: survey.n_eligible(),
+            eligible: n_held(survey, groups),
             left_out: survey
                 .left_out
                 .iter()
@@ -414,6 +418,18 @@ fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
             NodesReport { total: names.len(), eligible: names.len(), dropped, ..Default::default() }
         }
     }
+}
+
+/// How many nodes it came down to: those of the first look and those that joined, without those
+/// that went.
+fn n_held(survey: &Survey, groups: &[GroupRun]) -> usize {
+    let mut names: BTreeSet<&String> =
+        survey.groups.iter().flat_map(|it| it.eligible.values()).collect();
+    names.extend(groups.iter().flat_map(|it| it.targets.nodes.keys()));
+    for name in groups.iter().flat_map(|it| it.targets.dropped.keys()) {
+        names.remove(name);
+    }
+    names.len()
 }
 
 fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
@@ -494,12 +510,94 @@ fn causes(target: &Target, outcome: &Outcome) -> Vec<(Item, String, &'static str
     if matches!(outcome, Outcome::CannotPull(_)) || target.failures.contains_key(&Item::OwnImage) {
         return causes;
     }
-    let waiting = target.obstacle.as_deref().unwrap_or("the pull has not ended");
     let pending = target
         .lacking
         .iter()
         .map(|it| Item::Image(*it))
         .filter(|it| !target.failures.contains_key(it));
-    causes.extend(pending.map(|it| (it, waiting.to_owned(), "")));
+    causes.extend(pending.map(|it| (it, target.waiting_for().to_owned(), "")));
     causes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_one_kind_are_bounded() {
+        let lines = |n: usize| limited((0..n).map(|it| it.to_string()), "things");
+        assert_eq!(lines(10).len(), 10);
+        assert_eq!(lines(11).len(), 10);
+        assert_eq!(lines(11).last().unwrap(), "and 2 more things");
+        assert_eq!(lines(100).last().unwrap(), "and 91 more things");
+    }
+
+    #[test]
+    fn an_images_line_says_what_is_known() {
+        let line = |[present, absent, unknown, pulled, missing]: [usize; 5]| {
+            let image = "q.io/a:1".into();
+            ImageReport { image, present, absent, unknown, pulled, missing }.line()
+        };
+        assert_eq!(line([3, 0, 0, 0, 0]), "q.io/a:1: already on 3 nodes");
+        assert_eq!(line([1, 2, 0, 2, 0]), "q.io/a:1: already on 1 node, pulled on 2 nodes");
+        assert_eq!(line([0, 2, 1, 2, 1]), "q.io/a:1: pulled on 2 nodes, missing on 1 node");
+        assert_eq!(
+            line([1, 2, 1, 0, 0]),
+            "q.io/a:1: already on 1 node, absent on 2 nodes, unknown on 1 node"
+        );
+        assert_eq!(line([0; 5]), "q.io/a:1: on no node");
+    }
+
+    #[test]
+    fn a_failure_says_what_where_why_and_what_to_do() {
+        let mut failure = FailureReport {
+            image: "q.io/a:1".into(),
+            nodes: (1..=7).map(|it| format!("n{it}")).collect(),
+            message: "q.io/a:1: not found".into(),
+            advice: "check the tag".into(),
+        };
+        let start = "cannot pull `q.io/a:1` on 7 nodes (n1, n2, n3, n4, n5 and 2 more): ";
+        assert_eq!(failure.line(5), format!("{start}q.io/a:1: not found: check the tag"));
+        failure.advice.clear();
+        assert_eq!(failure.line(5), format!("{start}q.io/a:1: not found"));
+    }
+
+    #[test]
+    fn the_exit_code_is_the_outcomes_and_the_judgements() {
+        let image = |absent, unknown| ImageReport {
+            image: "a".into(),
+            present: 0,
+            absent,
+            unknown,
+            pulled: 0,
+            missing: 0,
+        };
+        let lenient = Judgement {
+            failure_policy: FailurePolicy::Fail,
+            strictness: Strictness::Lenient,
+            unknown: Unknown::Missing,
+        };
+        let strict = Judgement { strictness: Strictness::Strict, ..lenient };
+        let allowing = Judgement { unknown: Unknown::Allowed, ..lenient };
+        let cause = String::new;
+        for (outcome, images, judgement, word, exit) in [
+            (Outcome::CannotPull(BTreeSet::new()), image(1, 0), lenient, "failed", 1),
+            (Outcome::Checked, image(0, 0), lenient, "present", 0),
+            (Outcome::Checked, image(1, 0), lenient, "missing", 1),
+            (Outcome::Checked, image(1, 1), allowing, "missing", 1),
+            (Outcome::Checked, image(0, 1), lenient, "unknown", 1),
+            (Outcome::Checked, image(0, 1), allowing, "unknown", 0),
+            (Outcome::Deadline, image(1, 0), lenient, "deadline", 3),
+            (Outcome::Failed { cause: cause() }, image(1, 0), lenient, "failed", 1),
+            (Outcome::NoNodes, image(0, 0), lenient, "ready", 0),
+            (Outcome::NoNodes, image(0, 0), strict, "failed", 1),
+            (Outcome::Planned, image(1, 0), strict, "planned", 0),
+            (Outcome::Ready, image(1, 0), strict, "ready", 0),
+            (Outcome::Stopped, image(1, 0), lenient, "stopped", 143),
+            (Outcome::Usage { cause: cause() }, image(1, 0), lenient, "usage", 2),
+        ] {
+            let end = end(&outcome, &[images], &NodesReport::default(), judgement);
+            assert_eq!((end.word, end.exit as u8), (word, exit), "{outcome:?}");
+        }
+    }
 }

@@ -242,3 +242,131 @@ impl Visitor<'_> for QuantityVisitor {
         Ok(Quantity(number.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn error(document: &str) -> String {
+        let error = Settings::parse(document).unwrap_err();
+        assert!(!error.contains('\n'), "{error}");
+        error
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_at_any_depth() {
+        for (document, path) in [
+            (r#"{"image": []}"#, "image"),
+            (r#"{"images": [{"image": "a", "tag": "1"}]}"#, "images[0].tag"),
+            (r#"{"images": ["a", {"image": "b", "affinity": {"x": 1}}]}"#, "images[1].affinity.x"),
+            (r#"{"puller": {"nodeSelectors": {}}}"#, "puller.nodeSelectors"),
+            (r#"{"puller": {"affinity": {"podAffinity": {}}}}"#, "puller.affinity.podAffinity"),
+            (
+                r#"{"puller": {"affinity": {"nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                        {}, {"matchExpressions": [{"key": "a", "operator": "In", "value": ["b"]}]}
+                    ]}}}}}"#,
+                "puller.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.\
+                 nodeSelectorTerms[1].matchExpressions[0].value",
+            ),
+            (
+                r#"{"puller": {"tolerations": [{"key": "a"}, {"keys": "b"}]}}"#,
+                "puller.tolerations[1].keys",
+            ),
+            (
+                r#"{"puller": {"podSecurityContext": {"seccompProfile": {"type": "x", "y": 1}}}}"#,
+                "puller.podSecurityContext.seccompProfile.y",
+            ),
+            (
+                r#"{"puller": {"securityContext": {"capabilities": {"Drop": []}}}}"#,
+                "puller.securityContext.capabilities.Drop",
+            ),
+            (
+                r#"{"puller": {"imagePullSecrets": [{"name": "a", "namespace": "b"}]}}"#,
+                "puller.imagePullSecrets[0].namespace",
+            ),
+            (r#"{"puller": {"resources": {"request": {}}}}"#, "puller.resources.request"),
+        ] {
+            let error = error(document);
+            assert!(error.starts_with(&format!("`{path}`: unknown field")), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_is_refused_with_its_path() {
+        for (document, path) in [
+            (r#"{"images": "a"}"#, "images"),
+            (r#"{"images": [7]}"#, "images[0]"),
+            (r#"{"images": [{"image": 7}]}"#, "images[0].image"),
+            (r#"{"controlPlane": "yes"}"#, "controlPlane"),
+            (r#"{"puller": {"tolerations": {}}}"#, "puller.tolerations"),
+            (r#"{"puller": {"labels": {"a": 1}}}"#, "puller.labels.a"),
+            (
+                r#"{"puller": {"resources": {"limits": {"cpu": true}}}}"#,
+                "puller.resources.limits.cpu",
+            ),
+            (
+                r#"{"puller": {"podSecurityContext": {"runAsUser": "0"}}}"#,
+                "puller.podSecurityContext.runAsUser",
+            ),
+        ] {
+            let error = error(document);
+            assert!(error.starts_with(&format!("`{path}`")), "{path}: {error}");
+        }
+        for document in ["", "null", "7", "{", r#"{"images": []} x"#] {
+            assert!(!error(document).is_empty(), "{document}");
+        }
+    }
+
+    #[test]
+    fn a_missing_field_is_named() {
+        let missing = error(r#"{"images": [{"pullPolicy": "Always"}]}"#);
+        assert!(missing.contains("images[0]") && missing.contains("`image`"), "{missing}");
+        let missing = error(r#"{"puller": {"imagePullSecrets": [{}]}}"#);
+        assert!(missing.contains("imagePullSecrets[0]") && missing.contains("`name`"), "{missing}");
+    }
+
+    #[test]
+    fn an_image_is_a_reference_or_has_settings() {
+        let document = r#"{"images": ["a:1", {
+            "image": "b:1", "pullPolicy": "Never", "nodeSelector": {"pool": "gpu"},
+            "tolerations": [{"key": "gpu", "operator": "Exists"}]
+        }, {"image": "c:1", "tolerations": []}]}"#;
+        let images = Settings::parse(document).unwrap().images;
+        let names: Vec<_> = images.iter().map(|it| it.image.as_str()).collect();
+        assert_eq!(names, ["a:1", "b:1", "c:1"]);
+        let none = |it: &ImageEntry| it.settings.tolerations.as_ref().map(Vec::len);
+        assert_eq!(images.iter().map(none).collect::<Vec<_>>(), [None, Some(1), Some(0)]);
+        assert_eq!(images[1].settings.pull_policy, "Never");
+        assert_eq!(images[1].settings.node_selector["pool"], "gpu");
+    }
+
+    #[test]
+    fn an_empty_document_sets_nothing() {
+        let settings = Settings::parse("{}").unwrap();
+        assert!(settings.images.is_empty());
+        assert_eq!(settings.control_plane, ControlPlane::Include);
+        assert_eq!(settings.puller.resources, ResourceRequirements::default());
+    }
+
+    fn quantity(written: &str) -> String {
+        let document =
+            format!(r#"{{"puller": {{"resources": {{"limits": {{"x": {written}}}}}}}}}"#);
+        Settings::parse(&document).unwrap().puller.resources.limits["x"].0.clone()
+    }
+
+    #[test]
+    fn a_quantity_is_text_or_a_number() {
+        for (written, read) in [
+            (r#""100m""#, "100m"),
+            (r#""64Mi""#, "64Mi"),
+            ("2", "2"),
+            ("0", "0"),
+            ("134217728", "134217728"),
+            ("18446744073709551615", "18446744073709551615"),
+        ] {
+            assert_eq!(quantity(written), read);
+        }
+    }
+}

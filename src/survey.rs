@@ -65,6 +65,8 @@ pub struct GroupSurvey {
     pub eligible: BTreeMap<String, String>,
     /// The eligible nodes that lack something, in the order of the list.
     pub lacking: Vec<Lacking>,
+    /// The others: name to reason.
+    pub left_out: BTreeMap<String, LeftOut>,
 }
 
 /// A node that lacks images.
@@ -95,6 +97,7 @@ impl Survey {
         let mut reason = None;
         for (group, found) in groups.iter().zip(&mut self.groups) {
             if let Err(left_out) = eligible(node, &group.placement) {
+                found.left_out.insert(node.metadata.name.clone(), left_out.clone());
                 reason.get_or_insert(left_out);
                 continue;
             }

@@ -24,6 +24,18 @@ becomes as many entries, and what renders to nothing is left out.
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- range $images -}}
+{{- $image := toString . -}}
+{{- if kindIs "map" . -}}
+{{- $image = .image -}}
+{{- end -}}
+{{- if or (contains "map[" $image) (contains "<no" $image) -}}
+{{- printf "images: `%s` is no image reference; a template in it renders a map or nothing" $image | fail -}}
+{{- end -}}
+{{- if eq (include "prepull.image" $) $image -}}
+{{- printf "images: `%s` is prepull's own image; in a template here `.Values.image` is prepull's, so put yours into `global`" $image | fail -}}
+{{- end -}}
+{{- end -}}
 {{- toJson $images -}}
 {{- end -}}
 

@@ -14,6 +14,10 @@ need_tools() {
 	need_containerd
 	need_runc
 	need_go_program crane "$CRANE_VERSION" github.com/google/go-containerregistry/cmd/crane
+	need_helm
+}
+
+need_helm() {
 	need_go_program helm3 "$HELM3_VERSION" helm.sh/helm/v3/cmd/helm
 	need_go_program helm4 "$HELM4_VERSION" helm.sh/helm/v4/cmd/helm
 }
@@ -51,10 +55,22 @@ apt_install() {
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$1"
 }
 
-# need_c_packages: runc is the one part that is not Go alone.
-need_c_packages() {
+# need_c_compiler: the compiler alone cannot link, and what it links with is only recommended.
+need_c_compiler() {
 	need_command gcc gcc
 	need_command libc libc6-dev /usr/include/stdlib.h
+}
+
+need_rust() {
+	# shellcheck disable=SC2016 # The reader's shell is to expand it.
+	command -v cargo >/dev/null ||
+		fail 'cargo is not in the PATH; install Rust by rustup (https://rustup.rs); with sudo, use: sudo env PATH="$PATH" ...'
+	need_c_compiler
+}
+
+# need_c_packages: runc is the one part that is not Go alone.
+need_c_packages() {
+	need_c_compiler
 	need_command pkg-config pkg-config
 	pkg-config --exists libseccomp || install_package libseccomp-dev
 }
@@ -103,6 +119,7 @@ need_kubernetes() {
 }
 
 build_kubernetes() {
+	need_go
 	local out=$1 parts=$2 minor=${KUBERNETES_VERSION#1.}
 	cp "$parts"/*.go "$parts"/go.mod "$parts"/go.sum "$out"/
 	cd "$out" || exit
@@ -146,6 +163,7 @@ need_own() {
 }
 
 build_own() {
+	need_go
 	local out=$1 parts=$2 name=$3
 	cd "$parts" || exit
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$out/$name" .
@@ -171,6 +189,7 @@ need_runc() {
 
 # build_runc differs from the rest by seccomp, a C library.
 build_runc() {
+	need_go
 	CGO_ENABLED=1 GOBIN=$1 go install -trimpath -tags seccomp -ldflags "-s -w" \
 		"github.com/opencontainers/runc@v$RUNC_VERSION"
 }
@@ -184,6 +203,7 @@ need_go_program() {
 }
 
 go_install() {
+	need_go
 	local out=$1 version=$2
 	shift 2
 	CGO_ENABLED=0 GOBIN=$out go install -trimpath -ldflags "-s -w" "${@/%/@v$version}"
@@ -199,7 +219,6 @@ build() {
 	local folder=$1 command=$2
 	shift 2
 	local name part log
-	need_go
 	name=$(basename "$folder")
 	part=$TOOLS/.part-$name
 	log=$CACHE/build.log

@@ -16,13 +16,14 @@ use ureq::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, 
 use ureq::{Agent, AsSendBody, Body, BodyReader, Timeout};
 
 use super::config::{Access, Server};
+use super::tls;
 use super::token::Token;
-use super::{plain, tls};
 use crate::cluster::{ApiError, Cause, Cluster, Job, Page};
 use crate::evidence::{Event, Pod};
 use crate::json;
 use crate::node::{Node, null_as_default};
 use crate::puller::{DaemonSet, Puller};
+use crate::words::plain;
 
 /// An API server, and the namespace that the puller lives in.
 ///
@@ -36,7 +37,10 @@ pub struct KubeCluster {
     limits: Limits,
     /// What the server's clock said, and when.
     date: Option<(SystemTime, Instant)>,
+    /// All warnings so far, of which so many were taken: the same one comes with every answer.
     warnings: Vec<String>,
+    n_taken: usize,
+    patience: Duration,
 }
 
 /// How long a request may take and how much it may bring.
@@ -106,6 +110,8 @@ impl KubeCluster {
             limits,
             date: None,
             warnings: vec![],
+            n_taken: 0,
+            patience: Duration::MAX,
         })
     }
 }
@@ -198,7 +204,14 @@ impl Cluster for KubeCluster {
     }
 
     fn take_warnings(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.warnings)
+        let new = self.warnings.split_off(self.n_taken.min(self.warnings.len()));
+        self.warnings.extend_from_slice(&new);
+        self.n_taken = self.warnings.len();
+        new
+    }
+
+    fn be_patient_for(&mut self, most: Duration) {
+        self.patience = Duration::from_secs(most.as_secs().max(1));
     }
 }
 
@@ -318,6 +331,7 @@ impl KubeCluster {
             Kind::Object => (self.limits.object, self.limits.object_bytes),
             Kind::Write => (self.limits.write, self.limits.object_bytes),
         };
+        let wait = wait.min(self.patience);
         let path = ask.target.split('?').next().unwrap_or_default();
         if path.split('/').skip(1).any(|it| matches!(it, "" | "." | "..")) {
             // `GET /api/v1/nodes/` is a list, not a node.
@@ -778,7 +792,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Most characters of a message; a webhook's denial may be long, and is worth its length.
 const MESSAGE: usize = 1000;
 
-/// Most warnings that are kept until somebody takes them.
+/// Most different warnings that are passed on.
 const MOST_WARNINGS: usize = 50;
 
 /// Most characters of a body that is no Status object.

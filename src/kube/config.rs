@@ -2,11 +2,10 @@
 //!
 //! Every error here is one line for the user: bad configuration, which no retry will mend.
 
+use crate::words::plain;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-
-use super::plain;
 
 /// The folder in which the kubelet puts the files of a pod's service account.
 ///

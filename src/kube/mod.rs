@@ -11,16 +11,3 @@ mod token;
 
 pub use client::{KubeCluster, Limits};
 pub use config::{Access, SERVICE_ACCOUNT};
-
-use std::io;
-
-/// An I/O error in the words of a message: `connection refused`, without the number of it.
-fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => first.to_lowercase().chain(letters).collect(),
-        None => String::new(),
-    }
-}

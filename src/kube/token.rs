@@ -1,11 +1,10 @@
 //! The service account token, which changes while a run goes on.
 
+use crate::words::plain;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ureq::http::HeaderValue;
-
-use super::plain;
 
 /// A token and the file it comes from. There is no `Debug`: what is held must never be printed.
 pub(super) struct Token {

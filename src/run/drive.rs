@@ -36,7 +36,10 @@ pub fn drive(
         }
         run.take_lines().into_iter().for_each(&mut *log);
         observation = match action {
-            Action::Call(call) => Observation::Answered(perform(&call, cluster)),
+            Action::Call(call) => {
+                cluster.be_patient_for(run.patience());
+                Observation::Answered(perform(&call, cluster))
+            }
             Action::Finish => return,
             Action::Wait(pause) => {
                 clock.sleep(pause);

@@ -8,21 +8,21 @@
 mod drive;
 mod targets;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::{self, Discriminant};
 use std::time::{Duration, SystemTime};
 
 use crate::cluster::{ApiError, Cause, Job, Page};
 use crate::evidence::{Event, Pod};
-use crate::node::Node;
+use crate::node::{LeftOut, Node};
 use crate::puller::{
     DaemonSet, Destination, EXPIRES_ANNOTATION, NAME_LABEL, OwnerReference, Plan, Puller,
     PullerStatus, RUN_LABEL, changes, container_name, destination_patch, does_the_same, manifest,
 };
-use crate::report::{Outcome, nodes, some_of};
 use crate::settings::PullerSettings;
-use crate::survey::{Group, Lacking, Survey, Wanted};
+use crate::survey::{Group, GroupSurvey, Lacking, Survey, Wanted};
+use crate::words::{nodes, some_of};
 
 pub use drive::{Clock, drive};
 pub use targets::{Added, Dropped, Failure, Item, Target, Targets};
@@ -53,6 +53,8 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 /// Cleaning up is given up after so long: the Job's own deadline is 20 s after the run's, and the
 /// owner reference does the rest.
 const CLEANUP: Duration = Duration::from_secs(12);
+/// A request is given so long however late it is.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
 /// Pauses between tries of a request that failed, without a `Retry-After`.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
@@ -89,6 +91,32 @@ pub enum Mode {
     /// Look, and say what would be made.
     DryRun,
     Run,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// These can not be pulled, whatever is waited for.
+    CannotPull(BTreeSet<Item>),
+    /// Looked at, as asked.
+    Checked,
+    /// Time ran out.
+    Deadline,
+    Failed {
+        cause: String,
+    },
+    /// No node may run the release.
+    NoNodes,
+    /// Looked at, as a dry run.
+    Planned,
+    /// Every target is proved.
+    Ready,
+    /// A signal came in.
+    Stopped,
+    /// What was asked can not be done as it was asked.
+    Usage {
+        cause: String,
+    },
 }
 
 /// The moment of a step, as the loop sees it.
@@ -194,15 +222,12 @@ pub struct Run<'a> {
 }
 
 impl GroupRun {
-    /// Without a look at nodes, one is gone when the DaemonSet wants fewer pods than there are
-    /// targets, and it has none.
+    /// Without a look at nodes, one that has no pod in a whole look is none to wait for, and what
+    /// its pod showed before counts no more.
     fn drop_without_pod(&mut self) {
         let with_pod = mem::take(&mut self.with_pod);
-        if self.targets.nodes.len() <= self.seen.desired_number_scheduled as usize {
-            return;
-        }
-        let unfinished = self.targets.unfinished().map(|(name, _)| name.to_owned());
-        for name in unfinished.filter(|it| !with_pod.contains(it)).collect::<Vec<_>>() {
+        let names: Vec<_> = self.targets.names().into_iter().map(str::to_owned).collect();
+        for name in names.into_iter().filter(|it| !with_pod.contains(it)) {
             self.targets.drop_node(&name, Dropped::Gone);
         }
     }
@@ -223,8 +248,10 @@ pub struct GroupRun {
     puller: PullerState,
     seen: PullerStatus,
     n_remakes: u32,
-    /// Where nodes may not be listed: the nodes that had a pod in the look under way.
+    /// Where nodes may not be listed: the nodes that had a pod in the look under way, and how many
+    /// pods had no node yet.
     with_pod: BTreeSet<String>,
+    n_unplaced: usize,
     /// Since when the DaemonSet is known to want no pod at all.
     empty_since: Option<Duration>,
 }
@@ -494,6 +521,12 @@ impl<'a> Run<'a> {
         wait.min(limit.saturating_sub(self.now.elapsed))
     }
 
+    /// How long the next request may take: a little beyond the moment at which something else is
+    /// to be done, since an answer that comes late is better than none.
+    pub fn patience(&self) -> Duration {
+        self.at_most_until_limit(Duration::MAX).max(SHORTEST_PATIENCE)
+    }
+
     /// Acts on a signal, the deadline, and the bound of the cleaning up.
     fn check_limits(&mut self) {
         if matches!(self.phase, Phase::Finished) {
@@ -516,7 +549,7 @@ impl<'a> Run<'a> {
         let seen = *self.deadline_seen.get_or_insert(self.now.elapsed);
         let looked = self.last_look >= seen;
         match &self.phase {
-            Phase::Poll { .. } if !looked => self.phase = Phase::Pods { from: None },
+            Phase::Poll { .. } if !looked => self.phase = self.look(),
             Phase::Events { .. }
             | Phase::Pods { .. }
             | Phase::Survey { purpose: Purpose::Closing, .. }
@@ -620,6 +653,11 @@ impl<'a> Run<'a> {
                 self.config.wanted[*place].image
             ));
         }
+        for (group, found) in self.config.groups.iter().zip(&survey.groups) {
+            if found.eligible.is_empty() && survey.n_eligible() > 0 {
+                self.notes.push(no_place(self.config, group, found));
+            }
+        }
         let n_eligible = survey.n_eligible();
         let complete = survey.is_complete();
         let groups = survey.groups.iter().enumerate();
@@ -662,6 +700,7 @@ impl<'a> Run<'a> {
             seen: PullerStatus::default(),
             n_remakes: 0,
             with_pod: BTreeSet::new(),
+            n_unplaced: 0,
             empty_since: None,
         }
     }
@@ -701,6 +740,7 @@ impl<'a> Run<'a> {
                 Phase::Patch { group }
             }
             Some(group) => match &self.groups[group].puller {
+                PullerState::Asked => Phase::TakeOver { group },
                 PullerState::Stale { uid } => Phase::Replace { group, uid: uid.clone() },
                 _ => Phase::Create { group },
             },
@@ -740,7 +780,8 @@ impl<'a> Run<'a> {
             Sight::Nodes => all_proved,
             Sight::PodsAlone => {
                 let n_wanted = run.seen.desired_number_scheduled as usize;
-                let is_full = n_wanted > 0 && run.targets.nodes.len() >= n_wanted;
+                let n_placed = run.targets.nodes.len();
+                let is_full = n_wanted > 0 && n_placed >= n_wanted && run.n_unplaced == 0;
                 let is_empty = run.empty_since.is_some_and(|it| self.now.elapsed >= it + EMPTY_FOR);
                 all_proved && (is_full || is_empty)
             }
@@ -792,6 +833,13 @@ impl<'a> Run<'a> {
                  `--name`"
             ));
         }
+        if !found.metadata.deletion_timestamp.is_empty() {
+            let name = &found.metadata.name;
+            self.fault =
+                Some(format!("DaemonSet `{name}` of an earlier try is still being deleted"));
+            self.pause = Some(FIRST_PAUSE);
+            return Phase::TakeOver { group };
+        }
         let created = &found.metadata.creation_timestamp;
         let is_proof = self.groups[group].targets.are_older_than(created);
         if !is_proof || !does_the_same(&self.manifest(group), found) {
@@ -823,12 +871,20 @@ impl<'a> Run<'a> {
         }
     }
 
+    fn look(&mut self) -> Phase {
+        for group in &mut self.groups {
+            group.with_pod.clear();
+            group.n_unplaced = 0;
+        }
+        Phase::Pods { from: None }
+    }
+
     fn look_or_rest(&mut self) -> Phase {
         let pause = LOOK_EVERY.min(LOOK_SOONER * (self.n_looks + 1));
         let is_time = self.now.elapsed >= self.last_look + pause;
         match self.look_wanted {
             LookWanted::No if !is_time => self.rest(),
-            _ => Phase::Pods { from: None },
+            _ => self.look(),
         }
     }
 
@@ -858,7 +914,10 @@ impl<'a> Run<'a> {
             let Some(group) = self.groups.iter_mut().find(is_owner) else { continue };
             if self.sight == Sight::PodsAlone {
                 group.targets.discover(pod);
-                group.with_pod.extend(pod.node_name().map(Into::into));
+                match pod.node_name() {
+                    Some(name) => _ = group.with_pod.insert(name.into()),
+                    None => group.n_unplaced += 1,
+                }
             }
             group.targets.observe_pod(pod);
         }
@@ -926,18 +985,25 @@ impl<'a> Run<'a> {
         for (group, found) in survey.groups.iter().enumerate() {
             let targets = &mut self.groups[group].targets;
             let Some(target) = targets.nodes.get(name) else { continue };
-            if target.lacking.is_empty() || found.eligible.contains_key(&target.uid) {
+            if target.lacking.is_empty() {
                 continue;
             }
-            if let Some(again) = found.lacking.iter().find(|it| it.name == name) {
+            let lacking = found.lacking.iter().find(|it| it.name == name);
+            if found.eligible.contains_key(&target.uid) {
+                targets.observe_list(name, lacking);
+                continue;
+            }
+            if let Some(again) = lacking {
                 if targets.add(again) == Added::Replaced {
                     self.make_anew(group);
                 }
                 continue;
             }
-            let is_named = |it: &&Vec<String>| it.iter().any(|it| it == name);
-            let reason = survey.left_out.iter().find(|(_, names)| is_named(names));
-            let why = reason.map_or(Dropped::Gone, |(why, _)| Dropped::LeftOut(why.clone()));
+            let why = match found.left_out.get(name) {
+                Some(why) => Dropped::LeftOut(why.clone()),
+                None if found.eligible.values().any(|it| it == name) => Dropped::Replaced,
+                None => Dropped::Gone,
+            };
             self.verbose(format!("no longer waiting for node {name}: {why}"));
             self.n_dropped += 1;
             self.groups[group].targets.drop_node(name, why);
@@ -990,26 +1056,41 @@ impl<'a> Run<'a> {
     // === Errors ===
 
     fn absorb_error(&mut self, err: &ApiError) {
+        if err.is_transient() && matches!(self.phase, Phase::Events { .. }) {
+            // Events may be in a store of their own, and prove nothing.
+            self.verbose(format!("{err}: going on without events"));
+            self.phase = self.looked();
+            return;
+        }
         if err.is_transient() {
             self.pause = Some(self.pause_after(err));
             self.n_failed += 1;
             self.fault = Some(err.to_string());
-            self.verbose(format!("{err}: trying again"));
+            // A single fault is nothing to talk about; one that lasts is, but once.
+            match self.n_failed {
+                2 => self.say(format!("{err}: trying again")),
+                _ => self.verbose(format!("{err}: trying again")),
+            }
             return;
         }
         let code = err.code().unwrap_or_default();
+        let n_failed = mem::take(&mut self.n_failed);
         let phase = mem::replace(&mut self.phase, Phase::Finished);
         self.phase = match (phase, code) {
             // The continue token expired: what was read is of another moment than what remains.
             (Phase::Survey { purpose, from: Some(_), .. }, 410) => survey_for(purpose, self.config),
-            (phase @ Phase::Survey { purpose: Purpose::First, .. }, 401 | 403)
-                if self.now.elapsed < BINDING_DELAY =>
-            {
+            (
+                phase @ (Phase::Create { .. }
+                | Phase::Leftovers { .. }
+                | Phase::ReadJob { .. }
+                | Phase::Survey { purpose: Purpose::First, .. }),
+                401 | 403,
+            ) if self.now.elapsed < BINDING_DELAY && is_for_want_of_rights(err) => {
                 self.pause = Some(FIRST_PAUSE);
                 phase
             }
             (Phase::Survey { purpose: Purpose::First, .. }, 403) => self.start_blind(err),
-            (Phase::Pods { from: Some(_) }, 410) => Phase::Pods { from: None },
+            (Phase::Pods { from: Some(_) }, 410) => self.look(),
             (Phase::Events { from: Some(_) }, 410) => Phase::Events { from: None },
             (Phase::Leftovers { from: Some(_), .. }, 410) => leftovers(),
             (Phase::ReadJob { .. }, 403 | 404) => {
@@ -1025,15 +1106,18 @@ impl<'a> Run<'a> {
                 self.notes.push(err.to_string());
                 self.remove_leftovers(rest)
             }
-            (Phase::Create { group }, 409) => Phase::TakeOver { group },
+            (Phase::Create { group }, 409) => {
+                self.pause = Some(FIRST_PAUSE);
+                Phase::TakeOver { group }
+            }
             (Phase::Create { group }, 404) => {
-                self.groups[group].puller = PullerState::None;
+                self.forget_if_never_made(group, n_failed);
                 let ns = &self.config.namespace;
                 let cause = format!("namespace `{ns}` does not exist: create it or choose another");
                 self.finish(Outcome::Usage { cause })
             }
             (Phase::Create { group }, _) => {
-                self.groups[group].puller = PullerState::None;
+                self.forget_if_never_made(group, n_failed);
                 self.fail(with_advice(err))
             }
             (Phase::Replace { group, .. }, 404 | 409) | (Phase::TakeOver { group }, 404) => {
@@ -1060,25 +1144,29 @@ impl<'a> Run<'a> {
             // The right to read one node may be missing where the right to list them is there.
             (Phase::Recheck { .. }, 403) => survey_for(Purpose::Recheck, self.config),
             // What worked before does not any more: helm has given up and taken our
-            // ServiceAccount or its rights. Nothing more can be done from here, and the cluster's
-            // garbage collection does the rest.
+            // ServiceAccount or its rights. Cleaning up asks once, and the cluster's garbage
+            // collection does the rest.
             (phase, 401 | 403) if self.worked.contains(&mem::discriminant(&phase)) => {
-                self.outcome = Some(Outcome::Failed {
-                    cause: format!(
-                        "the rights of this run were withdrawn, as helm does when it gives up \
-                     waiting: {err}"
-                    ),
-                });
-                Phase::Finished
+                self.fail(format!(
+                    "the rights of this run were withdrawn, as helm does when it gives up waiting: \
+                     {err}"
+                ))
             }
             _ => self.fail(with_advice(err)),
         };
     }
 
+    /// A first try that was refused made nothing; one that followed a lost answer may have.
+    fn forget_if_never_made(&mut self, group: usize, n_failed: u32) {
+        if n_failed == 0 {
+            self.groups[group].puller = PullerState::None;
+        }
+    }
+
     /// Retries wait twice as long each time, and not all runs equally long.
     fn pause_after(&self, err: &ApiError) -> Duration {
         if let Cause::Status { retry_after: Some(pause), .. } = err.cause {
-            return pause;
+            return pause.max(FIRST_PAUSE);
         }
         let doubled = FIRST_PAUSE.saturating_mul(1 << self.n_failed.min(10));
         let mut hasher = DefaultHasher::new();
@@ -1176,6 +1264,20 @@ fn survey_for(purpose: Purpose, config: &Config) -> Phase {
     Phase::Survey { purpose, from: None, survey: Survey::new(&config.groups) }
 }
 
+/// Says that the images of a group have no node, and why.
+fn no_place(config: &Config, group: &Group, found: &GroupSurvey) -> String {
+    let images: Vec<_> =
+        group.images.iter().map(|&place| format!("`{}`", config.wanted[place].image)).collect();
+    let mut n_by_reason: BTreeMap<&LeftOut, usize> = BTreeMap::new();
+    for why in found.left_out.values() {
+        *n_by_reason.entry(why).or_default() += 1;
+    }
+    let reasons: Vec<_> =
+        n_by_reason.iter().map(|(why, n_nodes)| format!("{}: {why}", nodes(*n_nodes))).collect();
+    let images = some_of(images.iter().map(String::as_str));
+    format!("no node may run the pods of {images} ({})", reasons.join(", "))
+}
+
 fn leftovers() -> Phase {
     Phase::Leftovers { from: None, expired: vec![] }
 }
@@ -1183,7 +1285,18 @@ fn leftovers() -> Phase {
 fn with_advice(err: &ApiError) -> String {
     match err.code() {
         Some(401) => format!("{err}: check the token"),
-        Some(403) => format!("{err}: grant this right to the ServiceAccount of the Job"),
+        Some(403) if is_for_want_of_rights(err) => {
+            format!("{err}: grant this right to the ServiceAccount of the Job")
+        }
         _ => err.to_string(),
+    }
+}
+
+/// Quotas, Pod Security and webhooks refuse with the same status as RBAC, whose words are
+/// `User "x" cannot list resource "nodes"` (`NewForbidden` in `endpoints/handlers/responsewriters`).
+fn is_for_want_of_rights(err: &ApiError) -> bool {
+    match &err.cause {
+        Cause::Status { message, .. } => message.contains(" cannot ") || message.is_empty(),
+        _ => false,
     }
 }

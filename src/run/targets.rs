@@ -28,6 +28,9 @@ const FAILED_PULL: [&str; 7] = [
     "SignatureValidationFailed",
 ];
 
+/// The waiting reason between two attempts.
+const BACK_OFF: &str = "ImagePullBackOff";
+
 /// What was to be pulled.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Item {
@@ -40,9 +43,15 @@ pub enum Item {
 /// A failed pull on one node, in the kubelet's words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
+    /// Attempts known to have failed with this outlook.
     pub attempts: u32,
     pub message: String,
     pub verdict: Verdict,
+    /// Attempts by the uid of the event that tells of them. The same failure in other words, such
+    /// as one that says the time, is another event.
+    events: BTreeMap<String, u32>,
+    /// Whether the pod's status has shown the back-off after it.
+    backed_off: bool,
 }
 
 /// A node that has to hold the images of a group.
@@ -54,12 +63,12 @@ pub struct Target {
     /// What a container of ours proved to be there.
     pub pulled: BTreeSet<usize>,
     pub failures: BTreeMap<Item, Failure>,
-    /// What keeps the puller's pod from pulling at all, in the cluster's words.
+    /// What keeps the puller's pod from pulling at all, in the cluster's words where it has some.
     pub obstacle: Option<String>,
     /// Whether our own image is known to be there.
     has_own_image: bool,
-    /// The pods seen on the node.
-    pods: BTreeSet<String>,
+    /// Whether a pod was made for it.
+    has_pod: bool,
 }
 
 /// The targets of one group.
@@ -71,6 +80,8 @@ pub struct Targets {
     pub dropped: BTreeMap<String, Dropped>,
     /// Container name to the place of its image.
     containers: BTreeMap<String, usize>,
+    /// The node of each pod that was seen.
+    pods: BTreeMap<String, String>,
     /// The uid under which a name was a target last, whether it still is or was dropped.
     uids: BTreeMap<String, String>,
     /// When the youngest of the nodes was made, RFC 3339.
@@ -93,6 +104,8 @@ pub enum Added {
 pub enum Dropped {
     Gone,
     LeftOut(LeftOut),
+    /// Another machine has the name now, and lists the images.
+    Replaced,
 }
 
 impl fmt::Display for Dropped {
@@ -100,6 +113,7 @@ impl fmt::Display for Dropped {
         match self {
             Self::Gone => f.write_str("gone"),
             Self::LeftOut(why) => why.fmt(f),
+            Self::Replaced => f.write_str("replaced by a node that holds the images"),
         }
     }
 }
@@ -133,7 +147,7 @@ impl Targets {
             failures: BTreeMap::new(),
             obstacle: None,
             has_own_image: false,
-            pods: BTreeSet::new(),
+            has_pod: false,
         };
         self.nodes.insert(node.name.clone(), target);
         self.dropped.remove(&node.name);
@@ -163,6 +177,17 @@ impl Targets {
         self.nodes.values().map(|it| it.lacking.len()).sum()
     }
 
+    /// Takes in that a node lists images that it lacked: somebody else pulled them.
+    pub fn observe_list(&mut self, name: &str, lacking: Option<&Lacking>) {
+        let Some(target) = self.nodes.get_mut(name) else { return };
+        let listed = |it: &&usize| lacking.is_none_or(|lacking| !lacking.images.contains_key(it));
+        for place in target.lacking.iter().filter(listed).copied().collect::<Vec<_>>() {
+            target.lacking.remove(&place);
+            target.failures.remove(&Item::Image(place));
+            target.pulled.insert(place);
+        }
+    }
+
     /// Adds the node of a pod that is not known yet: where nodes may not be listed, the pods name
     /// them, and a uid is not to be had.
     pub fn discover(&mut self, pod: &Pod) {
@@ -187,8 +212,17 @@ impl Targets {
 
     /// Takes in what a pod of the group's puller shows.
     pub fn observe_pod(&mut self, pod: &Pod) {
-        let Some(target) = pod.node_name().and_then(|it| self.nodes.get_mut(it)) else { return };
-        target.pods.insert(pod.metadata.uid.clone());
+        let Some(name) = pod.node_name() else {
+            if let Some(target) = pod.meant_for().and_then(|it| self.nodes.get_mut(it)) {
+                target.has_pod = true;
+                target.obstacle =
+                    pod.unschedulable().map(|it| format!("its pod has no room: {it}"));
+            }
+            return;
+        };
+        let Some(target) = self.nodes.get_mut(name) else { return };
+        self.pods.insert(pod.metadata.uid.clone(), name.into());
+        target.has_pod = true;
         target.obstacle = obstacle(pod);
         for status in &pod.status.container_statuses {
             // Containers that a webhook put into the pod are none of ours.
@@ -199,7 +233,7 @@ impl Targets {
                 }
                 target.failures.remove(&Item::Image(place));
             } else {
-                target.note_failure(Item::Image(place), status);
+                target.note_status(Item::Image(place), status);
             }
         }
         let own = pod.status.init_container_statuses.iter().find(|it| it.name == INSTALL);
@@ -208,7 +242,7 @@ impl Targets {
                 target.has_own_image = true;
                 target.failures.remove(&Item::OwnImage);
             }
-            Some(status) => target.note_failure(Item::OwnImage, status),
+            Some(status) => target.note_status(Item::OwnImage, status),
             None => {}
         }
     }
@@ -216,9 +250,15 @@ impl Targets {
     /// Takes in an event of one of the group's pods. Unlike a pod's status, which the kubelet
     /// writes only after its whole pass over the pod's images, events are immediate.
     pub fn observe_event(&mut self, event: &Event) {
-        let Some(item) = self.item_of(event) else { return };
-        let pod = &event.involved_object.uid;
-        let Some(target) = self.nodes.values_mut().find(|it| it.pods.contains(pod)) else { return };
+        let cause = match event.reason.as_str() {
+            // The same reason without these words only repeats the waiting reason.
+            "Failed" => event.message.strip_prefix("Failed to pull image "),
+            "ErrImageNeverPull" | "InspectFailed" => Some(event.message.as_str()),
+            _ => None,
+        };
+        let (Some(cause), Some(item)) = (cause, self.item_of(event)) else { return };
+        let node = self.pods.get(&event.involved_object.uid);
+        let Some(target) = node.and_then(|it| self.nodes.get_mut(it)) else { return };
         let concerns = match item {
             Item::Image(place) => target.lacking.contains(&place),
             Item::OwnImage => !target.has_own_image,
@@ -226,20 +266,14 @@ impl Targets {
         if !concerns {
             return;
         }
-        let cause = match event.reason.as_str() {
-            // The same reason without these words only repeats the waiting reason.
-            "Failed" => event.message.strip_prefix("Failed to pull image "),
-            "ErrImageNeverPull" | "InspectFailed" => Some(event.message.as_str()),
-            _ => None,
-        };
-        let Some(cause) = cause else { return };
         let message = without_image(cause);
-        let failure = Failure {
-            attempts: event.count.max(1),
-            verdict: judge(&event.reason, message),
-            message: message.into(),
-        };
-        target.note(item, failure);
+        let failure = target.note(item, judge(&event.reason, message), message);
+        if let Some(failure) = failure {
+            let count = u32::try_from(event.count.max(1)).unwrap_or(u32::MAX);
+            failure.events.insert(event.metadata.uid.clone(), count);
+            let told = failure.events.values().fold(0u32, |sum, it| sum.saturating_add(*it));
+            failure.attempts = failure.attempts.max(told);
+        }
     }
 
     fn item_of(&self, event: &Event) -> Option<Item> {
@@ -270,7 +304,16 @@ impl Targets {
 }
 
 impl Target {
-    fn note_failure(&mut self, item: Item, status: &ContainerStatus) {
+    /// What the node is waited for, as far as no pull has failed.
+    pub fn waiting_for(&self) -> &str {
+        match &self.obstacle {
+            Some(obstacle) => obstacle,
+            None if self.has_pod => "the pull has not ended",
+            None => "no pod was made there: look at the events of the DaemonSet",
+        }
+    }
+
+    fn note_status(&mut self, item: Item, status: &ContainerStatus) {
         let Some(waiting) = &status.state.waiting else { return };
         if !FAILED_PULL.contains(&waiting.reason.as_str()) {
             return;
@@ -278,24 +321,53 @@ impl Target {
         // Since Kubernetes 1.32 the message of a back-off ends with the error of the pull before
         // it; earlier ones only say that there is a back-off.
         let message = match waiting.reason.as_str() {
-            "ImagePullBackOff" => match waiting.message.split_once(": ErrImagePull: ") {
+            BACK_OFF => match waiting.message.split_once(": ErrImagePull: ") {
                 Some((_, cause)) => cause,
-                None => return,
+                None => {
+                    if let Some(failure) = self.failures.get_mut(&item) {
+                        failure.backed_off = true;
+                    }
+                    return;
+                }
             },
             _ => waiting.message.as_str(),
         };
-        let verdict = judge(&waiting.reason, message);
-        self.note(item, Failure { attempts: 1, message: message.into(), verdict });
+        let Some(failure) = self.note(item, judge(&waiting.reason, message), message) else {
+            return;
+        };
+        // An error after a back-off is that of the next attempt. The kubelet may have written no
+        // event of it: it writes at most 25 about a pod, and then one in five minutes
+        // (`EventSourceObjectSpamFilter` in `client-go/tools/record/events_cache.go`).
+        if waiting.reason != BACK_OFF && failure.backed_off {
+            failure.attempts = failure.attempts.saturating_add(1);
+        }
+        failure.backed_off = waiting.reason == BACK_OFF;
     }
 
-    fn note(&mut self, item: Item, mut failure: Failure) {
-        // What passed by itself is no attempt that failed for good.
-        if let Some(before) = self.failures.get(&item)
-            && before.verdict.outlook == failure.verdict.outlook
-        {
-            failure.attempts = failure.attempts.max(before.attempts);
+    /// The failure of this outlook, new or known. A permanent one takes the place of a transient
+    /// one with all that was known of that: what passed by itself is no attempt that failed for
+    /// good. The other way round nothing changes, because events come in no order.
+    fn note(&mut self, item: Item, verdict: Verdict, message: &str) -> Option<&mut Failure> {
+        let known = self.failures.get(&item).map(|it| it.verdict.outlook);
+        if known == Some(Outlook::Permanent) && verdict.outlook == Outlook::Transient {
+            return None;
         }
-        self.failures.insert(item, failure);
+        if known != Some(verdict.outlook) {
+            self.failures.insert(
+                item,
+                Failure {
+                    attempts: 1,
+                    message: String::new(),
+                    verdict,
+                    events: BTreeMap::new(),
+                    backed_off: false,
+                },
+            );
+        }
+        let failure = self.failures.get_mut(&item)?;
+        failure.message = message.into();
+        failure.verdict = verdict;
+        Some(failure)
     }
 }
 
@@ -316,4 +388,224 @@ fn obstacle(pod: &Pod) -> Option<String> {
     let waiting = install.state.waiting.as_ref()?;
     (install.proves_image() && !waiting.message.is_empty())
         .then(|| format!("our own binary does not run there: {}", waiting.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::survey::Presence;
+
+    const NOT_FOUND: &str = "Failed to pull image \"q.io/a:1\": rpc error: code = NotFound desc = \
+                             q.io/a:1: not found";
+    const TIMEOUT: &str = "Failed to pull image \"q.io/a:1\": dial tcp: i/o timeout";
+
+    /// Nodes of a later uid are younger.
+    fn created_of(uid: &str) -> String {
+        let minute = if uid.contains("new") { 30 } else { 10 };
+        format!("2024-01-01T00:{minute}:00Z")
+    }
+
+    fn lacking(name: &str, uid: &str) -> Lacking {
+        let images = BTreeMap::from([(0, Presence::Absent), (1, Presence::Unknown)]);
+        Lacking { name: name.into(), uid: uid.into(), created: created_of(uid), images }
+    }
+
+    fn targets(n_nodes: usize) -> Targets {
+        let nodes: Vec<_> =
+            (1..=n_nodes).map(|it| lacking(&format!("n{it}"), &format!("uid-n{it}"))).collect();
+        Targets::new(&nodes, BTreeMap::from([("01-a".into(), 0), ("02-b".into(), 1)]))
+    }
+
+    /// A pod on a node, with these states of its containers.
+    fn pod(node: &str, init: &str, containers: &[(&str, &str)]) -> Pod {
+        let statuses: Vec<_> = containers
+            .iter()
+            .map(|(name, state)| format!(r#"{{"name": "{name}", "state": {state}}}"#))
+            .collect();
+        let json = format!(
+            r#"{{"metadata": {{"name": "p", "uid": "pod-{node}"}}, "spec": {{"nodeName": "{node}"}},
+                "status": {{
+                    "initContainerStatuses": [{{"name": "install", "state": {init}}}],
+                    "containerStatuses": [{}]
+                }}}}"#,
+            statuses.join(",")
+        );
+        serde_json::from_str(&json).unwrap()
+    }
+
+    fn event(node: &str, container: &str, reason: &str, message: &str, count: i64) -> Event {
+        let list = if container == INSTALL { "initContainers" } else { "containers" };
+        let mut event =
+            Event { reason: reason.into(), message: message.into(), count, ..Event::default() };
+        event.involved_object.uid = format!("pod-{node}");
+        event.involved_object.field_path = format!("spec.{list}{{{container}}}");
+        event
+    }
+
+    const RUNS: &str = r#"{"running": {}}"#;
+    const WAITS: &str = r#"{"waiting": {"reason": "PodInitializing"}}"#;
+    const DONE: &str = r#"{"terminated": {"reason": "Completed"}}"#;
+
+    #[test]
+    fn a_pod_proves_images_by_the_names_of_its_containers() {
+        let mut targets = targets(2);
+        assert_eq!(targets.n_lacking(), 4);
+        targets.observe_pod(&pod("n1", DONE, &[("istio", RUNS), ("02-b", RUNS), ("01-a", WAITS)]));
+        assert_eq!(targets.nodes["n1"].lacking, BTreeSet::from([0]));
+        assert_eq!(targets.nodes["n1"].pulled, BTreeSet::from([1]));
+        assert_eq!(targets.n_lacking(), 3);
+        // What was there once is there, whatever becomes of the pod.
+        targets.observe_pod(&pod("n1", WAITS, &[("01-a", WAITS), ("02-b", WAITS)]));
+        assert_eq!(targets.n_lacking(), 3);
+        targets.observe_pod(&pod("n9", DONE, &[("01-a", RUNS)]));
+        targets.observe_pod(&pod("", DONE, &[("01-a", RUNS)]));
+        assert_eq!(targets.n_lacking(), 3);
+        assert_eq!(targets.unfinished().count(), 2);
+    }
+
+    #[test]
+    fn one_node_is_certain_after_two_attempts() {
+        let mut targets = targets(3);
+        targets.observe_pod(&pod("n1", DONE, &[("01-a", WAITS), ("02-b", WAITS)]));
+        targets.observe_event(&event("n1", "01-a", "Failed", NOT_FOUND, 1));
+        assert_eq!(targets.certain_failures(), BTreeSet::new());
+        targets.observe_event(&event("n1", "01-a", "Failed", NOT_FOUND, 2));
+        assert_eq!(targets.certain_failures(), BTreeSet::from([Item::Image(0)]));
+        let failure = &targets.nodes["n1"].failures[&Item::Image(0)];
+        assert_eq!(failure.message, "rpc error: code = NotFound desc = q.io/a:1: not found");
+        // It came after all.
+        targets.observe_pod(&pod("n1", DONE, &[("01-a", RUNS), ("02-b", WAITS)]));
+        assert_eq!(targets.certain_failures(), BTreeSet::new());
+        targets.observe_event(&event("n1", "01-a", "Failed", NOT_FOUND, 2));
+        assert_eq!(targets.certain_failures(), BTreeSet::new());
+    }
+
+    #[test]
+    fn three_nodes_are_certain_at_once() {
+        let mut targets = targets(3);
+        for (node, certain) in [("n1", false), ("n2", false), ("n3", true)] {
+            targets.observe_pod(&pod(node, WAITS, &[]));
+            targets.observe_event(&event(node, INSTALL, "Failed", NOT_FOUND, 1));
+            assert_eq!(targets.certain_failures().contains(&Item::OwnImage), certain, "{node}");
+        }
+    }
+
+    #[test]
+    fn transient_failures_are_never_certain() {
+        let mut targets = targets(3);
+        for node in ["n1", "n2", "n3"] {
+            targets.observe_pod(&pod(node, DONE, &[]));
+            targets.observe_event(&event(node, "01-a", "Failed", TIMEOUT, 50));
+        }
+        assert_eq!(targets.certain_failures(), BTreeSet::new());
+    }
+
+    #[test]
+    fn events_of_other_pods_and_of_other_kinds_say_nothing() {
+        let mut targets = targets(1);
+        targets.observe_pod(&pod("n1", DONE, &[("01-a", WAITS)]));
+        for event in [
+            event("n2", "01-a", "Failed", NOT_FOUND, 9),
+            event("n1", "istio", "Failed", NOT_FOUND, 9),
+            event("n1", "01-a", "Failed", "Error: ErrImagePull", 9),
+            event("n1", "01-a", "BackOff", "Back-off pulling image \"q.io/a:1\"", 9),
+            event("n1", "01-a", "Unhealthy", NOT_FOUND, 9),
+            // Our own image is there, or this container could not wait.
+            event("n1", INSTALL, "Failed", NOT_FOUND, 9),
+        ] {
+            targets.observe_event(&event);
+            assert!(targets.nodes["n1"].failures.is_empty(), "{event:?}");
+        }
+        targets.observe_event(&event("n1", "01-a", "ErrImageNeverPull", "never", 2));
+        assert_eq!(targets.certain_failures(), BTreeSet::from([Item::Image(0)]));
+    }
+
+    #[test]
+    fn a_waiting_reason_tells_the_failure_too() {
+        for (reason, message, known) in [
+            ("ErrImagePull", "x: not found", Some("x: not found")),
+            (
+                "ImagePullBackOff",
+                r#"Back-off pulling image \"x\": ErrImagePull: x: not found"#,
+                Some("x: not found"),
+            ),
+            ("ImagePullBackOff", r#"Back-off pulling image \"x\""#, None),
+            ("InvalidImageName", "bad", Some("bad")),
+            ("ContainerCreating", "", None),
+        ] {
+            let state =
+                format!(r#"{{"waiting": {{"reason": "{reason}", "message": "{message}"}}}}"#);
+            let mut targets = targets(1);
+            targets.observe_pod(&pod("n1", DONE, &[("01-a", &state)]));
+            let found = targets.nodes["n1"].failures.get(&Item::Image(0));
+            assert_eq!(found.map(|it| it.message.as_str()), known, "{reason}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_can_not_pull_says_why() {
+        let mut targets = targets(1);
+        let obstacle = |targets: &Targets| targets.nodes["n1"].obstacle.clone().unwrap_or_default();
+        let mut failed = pod("n1", WAITS, &[]);
+        failed.status.phase = "Failed".into();
+        failed.status.reason = "Evicted".into();
+        targets.observe_pod(&failed);
+        assert_eq!(obstacle(&targets), "its pod failed: Evicted");
+        failed.status.message = "no memory".into();
+        targets.observe_pod(&failed);
+        assert_eq!(obstacle(&targets), "its pod failed: Evicted: no memory");
+        let state = r#"{"waiting": {"reason": "RunContainerError", "message": "exec format"}}"#;
+        targets.observe_pod(&pod("n1", state, &[]));
+        assert_eq!(obstacle(&targets), "our own binary does not run there: exec format");
+        targets.observe_pod(&pod("n1", DONE, &[]));
+        assert_eq!(obstacle(&targets), "");
+    }
+
+    #[test]
+    fn a_node_that_was_dropped_may_come_back() {
+        let mut targets = targets(2);
+        targets.drop_node("n2", Dropped::Gone);
+        targets.drop_node("n9", Dropped::Gone);
+        assert_eq!(targets.names(), ["n1"]);
+        assert_eq!(targets.dropped, BTreeMap::from([("n2".to_owned(), Dropped::Gone)]));
+        targets.add(&lacking("n2", "uid-new"));
+        assert_eq!(targets.names(), ["n1", "n2"]);
+        assert!(targets.dropped.is_empty());
+    }
+
+    #[test]
+    fn a_node_under_a_new_uid_has_nothing() {
+        let mut targets = targets(1);
+        targets.observe_pod(&pod("n1", DONE, &[("01-a", RUNS), ("02-b", RUNS)]));
+        assert_eq!(targets.n_lacking(), 0);
+        assert_eq!(targets.add(&lacking("n1", "uid-n1")), Added::Known);
+        assert_eq!(targets.n_lacking(), 0);
+        assert_eq!(targets.add(&lacking("n1", "uid-new")), Added::Replaced);
+        assert_eq!(targets.n_lacking(), 2);
+        assert_eq!(targets.add(&lacking("n2", "uid-n2")), Added::New);
+        // It was replaced while it was no target.
+        targets.drop_node("n2", Dropped::Gone);
+        assert_eq!(targets.add(&lacking("n2", "uid-newer")), Added::Replaced);
+    }
+
+    #[test]
+    fn a_puller_is_believed_that_is_younger_than_its_nodes() {
+        let mut targets = targets(1);
+        assert!(targets.are_older_than("2024-01-01T00:10:01Z"));
+        assert!(!targets.are_older_than("2024-01-01T00:10:00Z"));
+        targets.add(&lacking("n2", "uid-new"));
+        assert!(!targets.are_older_than("2024-01-01T00:30:00Z"));
+        assert!(targets.are_older_than("2024-01-01T01:00:00Z"));
+        assert!(Targets::default().are_older_than(""));
+    }
+
+    /// A registry that comes up refuses connections first, and knows no images then.
+    #[test]
+    fn one_permanent_failure_after_transient_ones_is_one() {
+        let mut targets = targets(1);
+        targets.observe_pod(&pod("n1", DONE, &[("01-a", WAITS)]));
+        targets.observe_event(&event("n1", "01-a", "Failed", TIMEOUT, 3));
+        targets.observe_event(&event("n1", "01-a", "Failed", NOT_FOUND, 1));
+        assert_eq!(targets.certain_failures(), BTreeSet::new());
+    }
 }

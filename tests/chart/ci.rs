@@ -65,7 +65,8 @@ const FILES: [File; 11] = [
     ("separate-job", |rendered| {
         assert_eq!(pod(rendered)["tolerations"], Value::Null);
         assert_eq!(pod(rendered)["imagePullSecrets"], Value::Null);
-        let selector = json!({"kubernetes.io/os": "linux", "pool": "system"});
+        let selector =
+            json!({"kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux", "pool": "system"});
         assert_eq!(pod(rendered)["nodeSelector"], selector);
         assert_eq!(rendered.settings()["puller"]["tolerations"], json!([{"operator": "Exists"}]));
     }),

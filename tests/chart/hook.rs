@@ -48,7 +48,7 @@ fn the_rights_are_exactly_those_that_are_used() {
                 "verbs": ["create", "get", "list", "delete", "patch"],
             },
             {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
-            {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "create"]},
+            {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
             {
                 "apiGroups": ["batch"],
                 "resources": ["jobs"],

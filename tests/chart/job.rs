@@ -129,7 +129,10 @@ fn the_pod_may_do_nothing_but_talk() {
     assert_eq!(pod["securityContext"]["runAsUser"], 65532);
     assert_eq!(pod["securityContext"]["runAsGroup"], 65532);
     assert_eq!(pod["volumes"], Value::Null);
-    assert_eq!(pod["nodeSelector"], json!({"kubernetes.io/os": "linux"}));
+    assert_eq!(
+        pod["nodeSelector"],
+        json!({"kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux"})
+    );
     for resource in ["/requests/cpu", "/requests/memory", "/limits/memory"] {
         assert!(container["resources"].pointer(resource).is_some(), "{resource} is not set");
     }
@@ -224,7 +227,7 @@ fn a_default_can_be_taken_away() {
         "job": {
             "annotations": {"linkerd.io/inject": null},
             "labels": null,
-            "nodeSelector": {"kubernetes.io/os": null},
+            "nodeSelector": {"kubernetes.io/arch": null, "kubernetes.io/os": null},
             "podSecurityContext": null,
             "resources": null,
             "securityContext": null,

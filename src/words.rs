@@ -1,0 +1,59 @@
+//! Small pieces of text that several parts write in the same way.
+
+use std::io;
+
+/// Names that are spelt out in one line before the rest is counted.
+pub const NAMES_SHOWN: usize = 5;
+
+/// `1 node`, `3 nodes`.
+pub fn nodes(n_nodes: usize) -> String {
+    match n_nodes {
+        1 => "1 node".into(),
+        n => format!("{n} nodes"),
+    }
+}
+
+/// The first few names, and how many more there are.
+pub fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    list_of(names, NAMES_SHOWN)
+}
+
+/// So many names, and how many more there are.
+pub fn list_of<'a>(mut names: impl Iterator<Item = &'a str>, shown: usize) -> String {
+    let mut list = names.by_ref().take(shown).collect::<Vec<_>>().join(", ");
+    let n_more = names.count();
+    if n_more > 0 {
+        list += &format!(" and {n_more} more");
+    }
+    list
+}
+
+/// An I/O error in the words of a message: `connection refused`, without the number of it.
+pub fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shown_and_then_counted() {
+        let names = ["a", "b", "c", "d", "e", "f", "g"];
+        assert_eq!(some_of(names[..1].iter().copied()), "a");
+        assert_eq!(some_of(names[..5].iter().copied()), "a, b, c, d, e");
+        assert_eq!(some_of(names[..6].iter().copied()), "a, b, c, d, e and 1 more");
+        assert_eq!(list_of(names.iter().copied(), usize::MAX), "a, b, c, d, e, f, g");
+        assert_eq!(some_of([].into_iter()), "");
+        assert_eq!(
+            (nodes(0), nodes(1), nodes(2)),
+            ("0 nodes".into(), "1 node".into(), "2 nodes".into())
+        );
+    }
+}

@@ -1,0 +1,277 @@
+//! The cluster of `hack/cluster`, and what its API server and its nodes say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::command::{Finished, run, until};
+
+/// A request to the API server; kubectl gives up earlier.
+const REQUEST: Duration = Duration::from_secs(60);
+/// A build from nothing, on a machine that has other things to do.
+const BUILD: Duration = Duration::from_secs(20 * 60);
+/// The longest time from the end of a pull until the node's own list has it, with some room
+/// (facts/kubernetes.md A: 41 s).
+const LISTING: Duration = Duration::from_secs(70);
+
+pub struct Cluster {
+    /// What `hack/cluster env` says.
+    env: BTreeMap<String, String>,
+    pub nodes: Vec<String>,
+    /// The tag of our own image in the cluster's registry.
+    pub tag: String,
+}
+
+/// The cluster, made sure of once: a test that fails because of another's leftovers costs more
+/// than a look.
+pub fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
+    match CLUSTER.get_or_init(Cluster::find) {
+        Ok(it) => it,
+        Err(why) => panic!("{why}"),
+    }
+}
+
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+impl Cluster {
+    fn find() -> Result<Self, String> {
+        let script = "eval \"$(hack/cluster env)\" && env --null";
+        let found = run(in_repository("bash").args(["-euc", script]), REQUEST);
+        if found.code != Some(0) || !found.stdout.contains("PREPULL_CLUSTER_NODES=") {
+            return Err(format!("there is no cluster: run hack/cluster up: {}", found.stderr));
+        }
+        let variables = found.stdout.split_terminator('\0').filter_map(|it| it.split_once('='));
+        let env: BTreeMap<String, String> =
+            variables.map(|(name, value)| (name.into(), value.into())).collect();
+        let nodes = env["PREPULL_CLUSTER_NODES"].split(' ').map(Into::into).collect();
+        let mut cluster = Self { env, nodes, tag: String::new() };
+        cluster.remove_leftovers();
+        cluster.check_nodes()?;
+        cluster.tag = cluster.push_own_image()?;
+        Ok(cluster)
+    }
+
+    /// Removes the namespaces of earlier runs that were killed.
+    fn remove_leftovers(&self) {
+        let namespaces = self.get(&["namespaces", "--selector", PID_LABEL]);
+        for ns in items(&namespaces) {
+            let is_alive =
+                Path::new("/proc").join(text(&ns["metadata"]["labels"][PID_LABEL])).exists();
+            if !is_alive {
+                self.kubectl(&[
+                    "delete",
+                    "namespace",
+                    text(&ns["metadata"]["name"]),
+                    "--wait=false",
+                ]);
+            }
+        }
+    }
+
+    fn check_nodes(&self) -> Result<(), String> {
+        let nodes = self.get(&["nodes"]);
+        if self.nodes.len() != 3 {
+            return Err(format!("the tests want 3 nodes, and there are {}", self.nodes.len()));
+        }
+        let not_free = items(&nodes).iter().find(|it| {
+            it["spec"]["unschedulable"] == true
+                || it["spec"]["taints"].as_array().is_some_and(|it| !it.is_empty())
+        });
+        match not_free {
+            Some(node) => Err(format!(
+                "node {} is cordoned or tainted, perhaps by tests that were killed: \
+                 kubectl uncordon it, or start the cluster anew",
+                node["metadata"]["name"]
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Builds our own image, unless `PREPULL_ARCHIVE` names a built one, and pushes it with a
+    /// tag that says its content: nodes never ask again for a tag that they hold.
+    fn push_own_image(&self) -> Result<String, String> {
+        let archive = match std::env::var_os("PREPULL_ARCHIVE") {
+            Some(it) => PathBuf::from(it),
+            None => {
+                let built = run(in_repository("hack/image").arg("prepull:e2e"), BUILD);
+                if built.code != Some(0) {
+                    return Err(format!("hack/image failed: {}", built.said()));
+                }
+                repository().join("target/prepull.oci.tar")
+            }
+        };
+        let archive = archive.to_string_lossy();
+        let script = "tar --extract --to-stdout --file \"$0\" index.json || \
+                      tar --extract --to-stdout --file \"$0\" ./index.json";
+        let index = run(Command::new("bash").args(["-c", script, &archive]), REQUEST).succeeded();
+        let index: Value = serde_json::from_str(&index.stdout).map_err(|err| err.to_string())?;
+        let digest = text(&index["manifests"][0]["digest"]).trim_start_matches("sha256:");
+        let tag = format!("e2e-{}", &digest[..12]);
+        self.hack(&["push", &format!("prepull:{tag}"), "--archive", &archive]);
+        Ok(tag)
+    }
+
+    /// A program of the path or of the repository, with the cluster's environment.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = in_repository(program);
+        command.env_clear().envs(&self.env);
+        command
+    }
+
+    pub fn variable(&self, name: &str) -> &str {
+        &self.env[name]
+    }
+
+    /// The folder that tells containerd's own clients where the registry is.
+    pub fn registry_hosts(&self) -> String {
+        let kubeconfig = Path::new(self.variable("KUBECONFIG"));
+        kubeconfig.with_file_name("hosts").to_string_lossy().into()
+    }
+
+    /// The whole of the file that a variable of `hack/cluster env` names.
+    pub fn read(&self, variable: &str) -> String {
+        fs::read_to_string(self.variable(variable)).expect("hack/cluster makes it")
+    }
+
+    /// Runs kubectl without regard to whether it succeeds.
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Finished {
+        run(self.command("kubectl").arg("--request-timeout=50s").args(arguments), REQUEST)
+    }
+
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.try_kubectl(arguments).succeeded().stdout
+    }
+
+    pub fn get(&self, arguments: &[&str]) -> Value {
+        let arguments: Vec<_> = ["get", "--output=json"].iter().chain(arguments).copied().collect();
+        serde_json::from_str(&self.kubectl(&arguments)).expect("kubectl writes JSON")
+    }
+
+    /// The names `kind/name` of what `kubectl get` finds.
+    pub fn names(&self, arguments: &[&str]) -> BTreeSet<String> {
+        let arguments: Vec<_> = ["get", "--output=name"].iter().chain(arguments).copied().collect();
+        self.kubectl(&arguments).lines().map(Into::into).collect()
+    }
+
+    pub fn hack(&self, arguments: &[&str]) -> String {
+        run(self.command("hack/cluster").args(arguments), REQUEST).succeeded().stdout
+    }
+
+    pub fn ctr(&self, node: &str, arguments: &[&str]) -> String {
+        let arguments: Vec<_> = ["ctr", node].iter().chain(arguments).copied().collect();
+        self.hack(&arguments)
+    }
+
+    /// Every name of every image that a node's containerd has, asked now.
+    pub fn images_on(&self, node: &str) -> BTreeSet<String> {
+        self.ctr(node, &["images", "ls", "--quiet"]).lines().map(Into::into).collect()
+    }
+
+    /// Waits until the nodes' own lists have all these names.
+    pub fn until_listed(&self, nodes: &[&str], names: &[String]) {
+        until(&format!("{names:?} in the lists of {nodes:?}"), LISTING, || {
+            let found = self.get(&["nodes"]);
+            let missing: Vec<_> = items(&found)
+                .iter()
+                .filter(|it| nodes.contains(&text(&it["metadata"]["name"])))
+                .flat_map(|node| {
+                    let listed: BTreeSet<_> = items_of(&node["status"]["images"])
+                        .iter()
+                        .flat_map(|it| items_of(&it["names"]))
+                        .map(text)
+                        .collect();
+                    let missing = names.iter().filter(|it| !listed.contains(it.as_str()));
+                    missing
+                        .map(|it| format!("{} lacks {it}", node["metadata"]["name"]))
+                        .collect::<Vec<_>>()
+                })
+                .collect();
+            if missing.is_empty() { Ok(()) } else { Err(missing.join(", ")) }
+        });
+    }
+}
+
+/// The label of our namespaces whose value is the process that made them.
+pub const PID_LABEL: &str = "prepull-e2e/pid";
+
+/// Nodes on which a test may pull slowly. The kubelet pulls one image after the other, and two
+/// slow pulls on a node would be one that takes twice as long. Take them before anything else, and
+/// keep them until the pods are gone: no pull is ever broken off.
+pub struct SlowNodes(Vec<String>);
+
+static BUSY: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+static FREED: Condvar = Condvar::new();
+
+impl SlowNodes {
+    pub fn one() -> Self {
+        Self::take(1)
+    }
+
+    pub fn all() -> Self {
+        Self::take(cluster().nodes.len())
+    }
+
+    fn take(n_nodes: usize) -> Self {
+        let free = |busy: &BTreeSet<String>| -> Vec<_> {
+            cluster().nodes.iter().filter(|it| !busy.contains(it.as_str())).cloned().collect()
+        };
+        let busy = FREED.wait_while(lock(&BUSY), |busy| free(busy).len() < n_nodes);
+        let mut busy = busy.unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = free(&busy);
+        nodes.truncate(n_nodes);
+        busy.extend(nodes.iter().cloned());
+        Self(nodes)
+    }
+
+    /// The name of the first one.
+    pub fn name(&self) -> &str {
+        &self.0[0]
+    }
+}
+
+impl Drop for SlowNodes {
+    fn drop(&mut self) {
+        lock(&BUSY).retain(|it| !self.0.contains(it));
+        FREED.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn in_repository(program: &str) -> Command {
+    let mut command = match program.contains('/') {
+        true => Command::new(repository().join(program)),
+        false => Command::new(program),
+    };
+    command.current_dir(repository());
+    command
+}
+
+/// The items of a list as `kubectl get` writes it.
+pub fn items(list: &Value) -> &[Value] {
+    items_of(&list["items"])
+}
+
+pub fn items_of(list: &Value) -> &[Value] {
+    list.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+pub fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// A moment as the API server writes it.
+pub fn moment(value: &Value) -> SystemTime {
+    humantime::parse_rfc3339(text(value))
+        .unwrap_or_else(|err| panic!("{value} is no moment: {err}"))
+}

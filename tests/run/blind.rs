@@ -1,0 +1,72 @@
+//! Runs without the right to list nodes: the DaemonSet always runs, and its pods name the nodes.
+
+use std::time::Duration;
+
+use crate::bench::{args, args_with, nodes, run};
+use crate::model::{Happening, ModelNode, Pull, World};
+
+fn world(n_nodes: usize) -> World {
+    let mut world = nodes(n_nodes);
+    world.denied.insert("list nodes".into());
+    world
+}
+
+#[test]
+fn it_says_so_and_pulls_everywhere() {
+    let mut world = world(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(20));
+    let world = world.share();
+    let ended = run(&world, &args("q.io/a:1"));
+    ended.expect(0, &["ready: `q.io/a:1` on 3 nodes"]);
+    assert!(ended.says("cannot list nodes"), "{:#?}", ended.lines);
+    // For 5 s it may be a binding that is not in force yet.
+    let world = world.borrow();
+    let asked: Vec<_> = world.requests.iter().filter(|it| it.request == "list nodes").collect();
+    let last = asked.last().expect("it asked").at;
+    assert!(last >= Duration::from_secs(5) && last < Duration::from_secs(6), "{last:?}");
+    assert_eq!(world.count("get node"), 0);
+}
+
+#[test]
+fn it_looks_for_nobody_else() {
+    let mut world = world(1);
+    world.denied.insert("list pods".into());
+    run(&world.share(), &args("check q.io/a:1")).expect(1, &["list nodes"]);
+}
+
+#[test]
+fn it_ends_where_no_node_is_eligible() {
+    for (line, exit) in [("", 0), ("--strict", 1)] {
+        let settings = r#"{"images": [{"image": "q.io/a:1", "nodeSelector": {"pool": "gpu"}}]}"#;
+        let ended = run(&world(3).share(), &args_with(line, settings));
+        ended.expect(exit, &["nothing to pull"]);
+        assert!(ended.took < Duration::from_secs(25), "{:?}", ended.took);
+    }
+}
+
+#[test]
+fn a_node_that_joins_is_pulled_for() {
+    let mut world = world(2);
+    world.registry.insert("q.io/a:1".into(), Pull::after(20));
+    world.at(10, Happening::Join(Box::new(ModelNode::new("n3"))));
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["3 nodes"]);
+    assert!(world.borrow().nodes["n3"].holds("q.io/a:1"));
+}
+
+#[test]
+fn a_node_that_goes_is_not_waited_for() {
+    let mut world = world(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(40));
+    world.at(20, Happening::Remove("n2"));
+    run(&world.share(), &args("q.io/a:1")).expect(0, &["ready"]);
+}
+
+#[test]
+fn a_bad_image_ends_it_soon() {
+    let mut world = world(3);
+    world.registry.insert("q.io/bad:1".into(), Pull::fails("manifest unknown"));
+    let ended = run(&world.share(), &args("q.io/bad:1"));
+    ended.expect(1, &["`q.io/bad:1`", "manifest unknown"]);
+    assert!(ended.took < Duration::from_secs(20), "{:?}", ended.took);
+}

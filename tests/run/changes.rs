@@ -1,0 +1,273 @@
+//! Nodes, DaemonSets and pods that change under a run.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::bench::{JOB_UID, args, args_with, attempt, check, nodes, run};
+use crate::model::{Admission, Happening, ModelNode, PodsOnReplace, Pull, World};
+
+/// Three nodes; the pull takes this long on `n2`, and 5 s on the others.
+fn slow_on_n2(takes: u64) -> World {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(5));
+    world.registry_at.insert(("n2".into(), "q.io/a:1".into()), Pull::after(takes));
+    world
+}
+
+#[test]
+fn a_node_that_ceases_to_be_a_target_is_named_and_not_waited_for() {
+    for (happening, reason) in [
+        (Happening::Remove("n2"), "gone"),
+        (Happening::Cordon("n2"), "cordoned"),
+        (Happening::SetReady("n2", false), "not ready"),
+        (Happening::Label("n2", "kubernetes.io/os", "plan9"), "node selector does not match"),
+    ] {
+        let mut world = slow_on_n2(1000);
+        world.at(15, happening);
+        let ended = run(&world.share(), &args("q.io/a:1"));
+        ended.expect(0, &["ready"]);
+        assert_eq!(ended.report["nodes"]["dropped"]["n2"], reason);
+        assert!(ended.says(&format!("n2 ({reason})")), "{:#?}", ended.lines);
+        assert!(ended.took < Duration::from_secs(60), "{:?} for {reason}", ended.took);
+    }
+}
+
+#[test]
+fn a_node_that_comes_back_is_a_target_again() {
+    let mut world = slow_on_n2(50);
+    world.at(10, Happening::Cordon("n2")).at(40, Happening::Uncordon("n2"));
+    world.registry_at.insert(("n1".into(), "q.io/a:1".into()), Pull::after(55));
+    let world = world.share();
+    let ended = run(&world, &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert!(ended.report["nodes"]["dropped"]["n2"].is_null());
+    assert!(world.borrow().nodes["n2"].holds("q.io/a:1"));
+}
+
+/// The old machine's pod had proved the image; the new machine has an empty disk.
+#[test]
+fn evidence_of_a_replaced_node_does_not_count() {
+    let mut world = slow_on_n2(5);
+    world.registry_at.insert(("n1".into(), "q.io/a:1".into()), Pull::after(40));
+    world.registry_at.insert(("n2".into(), "q.io/a:1".into()), Pull::after(30));
+    world.at(36, Happening::Replace("n2", PodsOnReplace::AreMadeAgain));
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+    assert!(world.borrow().nodes["n2"].holds("q.io/a:1"));
+}
+
+#[test]
+fn a_node_that_is_replaced_mid_pull_is_waited_for() {
+    for pods in [PodsOnReplace::AreMadeAgain, PodsOnReplace::Stay] {
+        for replaced_at in [3, 10, 20, 33] {
+            let mut world = slow_on_n2(60);
+            world.at(replaced_at, Happening::Replace("n2", pods));
+            let world = world.share();
+            let ended = run(&world, &args("q.io/a:1"));
+            ended.expect(0, &["ready"]);
+            assert!(ended.took < Duration::from_secs(150), "{pods:?} at {replaced_at}");
+        }
+    }
+}
+
+/// A kill, and another machine of the same name before the second try: the pod that the first try
+/// had there may still be bound to the name, and still show what the machine before held.
+#[test]
+fn evidence_of_a_replaced_node_does_not_count_for_a_second_try_either() {
+    for pods in [PodsOnReplace::AreMadeAgain, PodsOnReplace::Stay] {
+        for killed_after in [8, 12, 14] {
+            let mut world = slow_on_n2(5);
+            world.pace.listing = Duration::from_secs(300);
+            world.at(20, Happening::Replace("n2", pods));
+            world.kill_after = Some(killed_after);
+            let world = world.share();
+            assert!(run(&world, &args("q.io/a:1")).is_killed);
+            world.borrow_mut().kill_after = None;
+            let until = Duration::from_millis(20_200) - world.borrow().now;
+            world.borrow_mut().advance(until);
+            run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+            assert!(world.borrow().nodes["n2"].holds("q.io/a:1"));
+        }
+    }
+}
+
+#[test]
+fn a_node_that_joins_meanwhile_is_pulled_for() {
+    let mut world = slow_on_n2(30);
+    world.at(10, Happening::Join(Box::new(ModelNode::new("n4"))));
+    let world = world.share();
+    let ended = run(&world, &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert!(world.borrow().nodes["n4"].holds("q.io/a:1"));
+    assert_eq!(world.borrow().count("patch daemonset"), 1);
+    assert!(ended.says("joined meanwhile: n4"));
+}
+
+#[test]
+fn after_three_rounds_late_nodes_are_named_and_not_awaited() {
+    let mut world = slow_on_n2(5);
+    for late in 0..60 {
+        let name = format!("late{late:02}");
+        world.at(2 + 4 * late, Happening::Join(Box::new(ModelNode::new(&name))));
+    }
+    let world = world.share();
+    let ended = run(&world, &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert_eq!(world.borrow().count("patch daemonset"), 3);
+    assert!(ended.says("joined too late to be waited for: late"), "{:#?}", ended.lines);
+}
+
+#[test]
+fn a_daemonset_that_somebody_deletes_is_made_again() {
+    let mut world = slow_on_n2(30);
+    world.at(10, Happening::DeleteSets);
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+    assert_eq!(world.borrow().count("create daemonset"), 2);
+}
+
+#[test]
+fn a_daemonset_that_somebody_keeps_deleting_is_not() {
+    let mut world = slow_on_n2(1000);
+    for at in 1..10 {
+        world.at(10 * at, Happening::DeleteSets);
+    }
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(1, &["was deleted by someone else"]);
+    assert!(world.borrow().count("create daemonset") <= 4);
+}
+
+#[test]
+fn a_pod_that_somebody_deletes_is_made_again() {
+    let mut world = slow_on_n2(30);
+    world.at(10, Happening::DeletePod("n2"));
+    run(&world.share(), &args("q.io/a:1")).expect(0, &["ready"]);
+}
+
+#[test]
+fn a_rewritten_image_is_told_and_counts() {
+    let mut world = nodes(3);
+    world.admission.push(Admission::RewriteImages("q.io/", "mirror.io/"));
+    let world = world.share();
+    let ended = run(&world, &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert!(ended.says("was given image `mirror.io/a:1` in place of `q.io/a:1`"));
+    assert!(world.borrow().nodes["n1"].holds("mirror.io/a:1"));
+}
+
+#[test]
+fn a_dropped_container_fails_with_its_cause() {
+    let mut world = nodes(3);
+    world.admission.push(Admission::DropContainer("02-b"));
+    let ended = run(&world.share(), &args("q.io/a:1 q.io/b:1"));
+    ended.expect(1, &["container `02-b` is gone", "admission webhook"]);
+}
+
+#[test]
+fn an_injected_container_that_is_never_ready_is_no_concern() {
+    let mut world = slow_on_n2(5);
+    world.admission.push(Admission::Sidecar("istio-proxy"));
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert!(ended.took < Duration::from_secs(25), "{:?}", ended.took);
+}
+
+fn puller(name: &str, labels: Value, expires: Option<&str>) -> Value {
+    let annotations = expires.map_or(json!({}), |it| json!({"prepull.dev/expires": it}));
+    json!({
+        "metadata": {"name": name, "labels": labels, "annotations": annotations},
+        "spec": {"template": {"metadata": {}, "spec": {"containers": [], "initContainers": []}}},
+    })
+}
+
+#[test]
+fn only_expired_leftovers_of_the_same_name_are_removed() {
+    let labels = |name: &str| json!({"prepull.dev/name": name, "prepull.dev/run": "other"});
+    let (past, future) = (Some("2023-12-31T23:59:59Z"), Some("2024-01-01T00:10:00Z"));
+    let mut world = nodes(1);
+    for (name, labels, expires) in [
+        ("demo-expired-1", labels("demo"), past),
+        ("demo-expired-2", labels("demo"), past),
+        ("demo-running-1", labels("demo"), future),
+        ("demo-unclear-1", labels("demo"), Some("yesterday")),
+        ("demo-unclear-2", labels("demo"), None),
+        ("demo-2-expired-1", labels("demo-2"), past),
+        ("demo-expired-3", json!({}), past),
+    ] {
+        world.plant(puller(name, labels, expires));
+    }
+    let world = world.share();
+    let ended = run(&world, &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    let world = world.borrow();
+    let left: Vec<_> = world.sets.keys().map(String::as_str).collect();
+    assert_eq!(
+        left,
+        [
+            "demo-2-expired-1",
+            "demo-expired-3",
+            "demo-running-1",
+            "demo-unclear-1",
+            "demo-unclear-2"
+        ]
+    );
+    assert!(ended.says("removed DaemonSet `demo-expired-1`, left by an earlier run"));
+}
+
+#[test]
+fn an_object_of_our_name_that_is_not_ours_is_left_alone() {
+    let name = format!("demo-{}-1", &JOB_UID.replace('-', "")[..10]);
+    for labels in [json!({}), json!({"prepull.dev/name": "demo", "prepull.dev/run": "other"})] {
+        let mut world = nodes(1);
+        world.plant(puller(&name, labels, None));
+        let world = world.share();
+        let ended = run(&world, &args("q.io/a:1"));
+        ended.expect(1, &[&name, "is not of this run", "delete it"]);
+        assert!(world.borrow().sets.contains_key(&name));
+        assert_eq!(world.borrow().count("delete daemonset"), 0);
+    }
+}
+
+#[test]
+fn one_of_this_run_with_another_spec_is_replaced() {
+    let world = slow_on_n2(20).share();
+    world.borrow_mut().kill_after = Some(8);
+    assert!(run(&world, &args("q.io/a:1")).is_killed);
+    world.borrow_mut().kill_after = None;
+    run(&world, &args("q.io/a:1 q.io/b:1")).expect(0, &["ready"]);
+    // The old one before, and the new one at the end.
+    assert_eq!(world.borrow().count("delete daemonset"), 2);
+}
+
+#[test]
+fn a_group_without_nodes_is_told() {
+    let world = nodes(2).share();
+    let settings = r#"{"images": [
+        "q.io/a:1", {"image": "q.io/gpu:1", "nodeSelector": {"pool": "gpu"}}
+    ]}"#;
+    let ended = run(&world, &args_with("", settings));
+    ended.expect(0, &["ready"]);
+    assert!(ended.says("q.io/gpu:1: on no node"), "{:#?}", ended.lines);
+}
+
+#[test]
+fn the_log_of_six_hundred_restless_nodes_is_short() {
+    let mut world = nodes(600);
+    world.registry.insert("q.io/a:1".into(), Pull::after(40));
+    for node in 100..200 {
+        let name: &'static str = format!("n{node}").leak();
+        world.at(10, Happening::Cordon(name));
+    }
+    let world = world.share();
+    let ended = attempt(&world, &args("q.io/a:1"));
+    check(&world.borrow(), &args("q.io/a:1"), &ended);
+    ended.expect(0, &["ready"]);
+}
+
+#[test]
+fn the_log_of_a_run_of_hours_is_short() {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(7000));
+    run(&world.share(), &args("--timeout 2h q.io/a:1")).expect(0, &["ready"]);
+}

@@ -1,0 +1,182 @@
+//! Pulls that fail, stall or take too long.
+
+use std::time::{Duration, SystemTime};
+
+use crate::bench::{Ended, args, nodes, run};
+use crate::model::{Admission, Happening, Pull, Shared, World, epoch};
+
+const NOT_FOUND: &str = "rpc error: code = NotFound desc = failed to pull and unpack image \
+                         \"q.io/bad:1\": failed to resolve image: q.io/bad:1: not found";
+const TIMEOUT: &str = "rpc error: code = DeadlineExceeded desc = failed to do request: Head \
+                       \"https://q.io/v2/\": dial tcp 10.0.0.9:443: i/o timeout";
+
+/// From the first event of a failed pull to the end of the run.
+fn after_the_first_failure(world: &Shared) -> Duration {
+    let world = world.borrow();
+    world.now - world.events.first().expect("a pull failed").at
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Nine good images, each of which takes so long, and a bad one before or behind them.
+fn ten_images(good_takes: u64, bad_place: usize) -> (World, String) {
+    let mut world = nodes(3);
+    let mut images: Vec<_> = (0..9).map(|it| format!("q.io/good{it}:1")).collect();
+    for image in &images {
+        world.registry.insert(image.clone(), Pull::after(good_takes));
+    }
+    images.insert(bad_place, "q.io/bad:1".into());
+    world.registry.insert("q.io/bad:1".into(), Pull::fails(NOT_FOUND));
+    (world, images.join(" "))
+}
+
+#[test]
+fn a_bad_image_ends_it_soon_wherever_it_stands() {
+    for (bad_place, good_takes) in [(0, 20), (9, 2), (4, 10)] {
+        let (world, images) = ten_images(good_takes, bad_place);
+        let world = world.share();
+        let ended = run(&world, &args(&images));
+        ended.expect(1, &["`q.io/bad:1`", "3 nodes (n1, n2, n3)", "not found", "check the image"]);
+        let took = after_the_first_failure(&world);
+        assert!(took <= seconds(12), "{took:?} with the bad image at {bad_place}");
+    }
+}
+
+#[test]
+fn one_node_alone_has_two_tries() {
+    let mut world = nodes(3);
+    let at = ("n2".to_owned(), "q.io/bad:1".to_owned());
+    world.registry_at.insert(at, Pull::fails(NOT_FOUND));
+    let world = world.share();
+    let ended = run(&world, &args("q.io/bad:1 q.io/a:1"));
+    ended.expect(1, &["`q.io/bad:1` on 1 node (n2)", "not found"]);
+    assert_eq!(ended.report["failures"][0]["nodes"], serde_json::json!(["n2"]));
+    let took = after_the_first_failure(&world);
+    assert!(took > seconds(10) && took <= seconds(40), "{took:?}");
+    assert_eq!(world.borrow().events[0].event.count, 2);
+}
+
+#[test]
+fn two_nodes_that_fail_once_are_not_certain_yet() {
+    let mut world = nodes(3);
+    for node in ["n1", "n2"] {
+        let at = (node.to_owned(), "q.io/bad:1".to_owned());
+        world.registry_at.insert(at, Pull::fails(NOT_FOUND));
+    }
+    let world = world.share();
+    run(&world, &args("q.io/bad:1")).expect(1, &["2 nodes (n1, n2)"]);
+    assert!(after_the_first_failure(&world) > seconds(10));
+}
+
+#[test]
+fn what_passes_by_itself_is_waited_for() {
+    for message in [TIMEOUT, "429 Too Many Requests", "something nobody has seen before"] {
+        let mut world = nodes(3);
+        world.registry.insert("q.io/a:1".into(), Pull::fails(message));
+        world.at(60, Happening::Registry("q.io/a:1", Pull::after(2)));
+        let world = world.share();
+        run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+        assert!(world.borrow().events[0].event.count >= 3);
+    }
+}
+
+/// A registry's replica or its rights may lag behind for a moment.
+#[test]
+fn one_permanent_failure_that_heals_is_none() {
+    let mut world = nodes(2);
+    world.registry.insert("q.io/a:1".into(), Pull::fails(NOT_FOUND));
+    world.at(9, Happening::Registry("q.io/a:1", Pull::after(2)));
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+    assert_eq!(world.borrow().events[0].event.count, 1);
+}
+
+#[test]
+fn our_own_image_may_be_the_bad_one() {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/prepull:1".into(), Pull::fails(NOT_FOUND));
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(1, &["`q.io/prepull:1`", "3 nodes", "not found"]);
+    assert!(after_the_first_failure(&world) <= seconds(12));
+}
+
+fn slow(takes: u64) -> World {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/slow:1".into(), Pull::after(takes));
+    world
+}
+
+fn ends_after(ended: &Ended, expected: u64) {
+    let took = ended.took;
+    assert!(took >= seconds(expected) && took <= seconds(expected + 2), "{took:?}");
+}
+
+#[test]
+fn a_slow_pull_ends_at_the_deadline_and_says_how_to_go_on() {
+    let ended = run(&slow(1000).share(), &args("q.io/slow:1"));
+    ended.expect(3, &["time ran out", "`q.io/slow:1`", "n1, n2, n3", "a rerun goes on", "helm"]);
+    ends_after(&ended, 270);
+}
+
+#[test]
+fn the_deadline_counts_from_the_start_of_the_job() {
+    let start = |before: u64| -> SystemTime { epoch() - seconds(before) };
+    for (before, timeout, expected) in [(100, "270s", 170), (0, "60s", 60), (500, "270s", 0)] {
+        let mut world = slow(1000);
+        world.jobs.insert("demo-prepull".into(), start(before));
+        let ended = run(&world.share(), &args(&format!("--timeout {timeout} q.io/slow:1")));
+        ended.expect(3, &["time ran out"]);
+        ends_after(&ended, expected);
+    }
+}
+
+/// Everything arrived, but the DaemonSet's numbers did not say so yet.
+#[test]
+fn a_last_look_at_the_deadline_finds_what_is_there() {
+    let mut world = slow(52);
+    world.admission.push(Admission::Sidecar("istio-proxy"));
+    // 4 s for the pod and our own image, 52 s for this one: with a container that is never ready
+    // the numbers do not call for a look, and the last regular one is at 50 s or so.
+    run(&world.share(), &args("--timeout 58s q.io/slow:1")).expect(0, &["ready"]);
+}
+
+#[test]
+fn the_policy_ignore_reports_and_exits_0() {
+    let (world, images) = ten_images(1, 0);
+    let ended = run(&world.share(), &args(&format!("--failure-policy Ignore {images}")));
+    ended.expect(0, &["failed: ", "`q.io/bad:1`", "not found", "`Ignore`"]);
+    let ended = run(&slow(1000).share(), &args("--failure-policy Ignore q.io/slow:1"));
+    ended.expect(0, &["failed: time ran out", "`Ignore`"]);
+}
+
+#[test]
+fn a_container_that_does_not_start_has_its_image() {
+    for reason in [
+        "CrashLoopBackOff",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "PostStartHookError",
+        "RunContainerError",
+    ] {
+        let mut world = nodes(3);
+        let pull = Pull { waits_with: Some(reason), ..Pull::after(3) };
+        world.registry.insert("q.io/a:1".into(), pull);
+        let ended = run(&world.share(), &args("q.io/a:1 q.io/b:1"));
+        ended.expect(0, &["ready"]);
+        assert!(ended.took < seconds(30), "{:?}", ended.took);
+    }
+}
+
+/// The kubelet writes `ContainerStatusUnknown` over containers that never started.
+#[test]
+fn a_pod_that_was_evicted_mid_pull_proves_nothing() {
+    let mut world = slow(40);
+    world.at(10, Happening::Evict("n2"));
+    let world = world.share();
+    let ended = run(&world, &args("q.io/slow:1"));
+    ended.expect(0, &["ready"]);
+    // The second pod had to pull from the start.
+    assert!(ended.took > seconds(10 + 15 + 40), "{:?}", ended.took);
+}

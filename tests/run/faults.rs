@@ -1,0 +1,211 @@
+//! An API server that errs, hangs, forbids or goes away.
+
+use std::time::Duration;
+
+use crate::bench::{Ended, args, nodes, run};
+use crate::model::{Fault, FaultKind, Happening, ModelNode, Pull, World};
+
+/// Every request that a run with a late node makes.
+const REQUESTS: [&str; 9] = [
+    "list nodes",
+    "get job",
+    "list daemonsets",
+    "create daemonset",
+    "get daemonset",
+    "list pods",
+    "list events",
+    "patch daemonset",
+    "delete daemonset",
+];
+
+fn world() -> World {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(12));
+    world.at(5, Happening::Join(Box::new(ModelNode::new("n4"))));
+    world
+}
+
+fn fault(request: &'static str, skip: usize, times: usize, kind: FaultKind) -> Fault {
+    Fault { request, skip, times, kind }
+}
+
+fn answer(code: u16, retry_after: Option<u64>) -> FaultKind {
+    let retry_after = retry_after.map(Duration::from_secs);
+    FaultKind::Status { code, message: "the server says no", retry_after }
+}
+
+#[test]
+fn the_runs_here_make_every_request() {
+    let mut world = world();
+    world.registry_at.insert(("n2".into(), "q.io/a:1".into()), Pull::after(50));
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+    for request in REQUESTS.iter().chain(&["get node"]) {
+        assert!(world.borrow().count(request) > 0, "{request}");
+    }
+}
+
+#[test]
+fn one_fault_of_any_request_changes_nothing() {
+    for request in REQUESTS {
+        for skip in [0, 1, 2] {
+            for (times, kind) in [
+                (1, FaultKind::LostAnswer),
+                (3, answer(500, None)),
+                (2, answer(429, Some(3))),
+                (2, answer(503, None)),
+                (4, FaultKind::Transport),
+                (1, FaultKind::Hang(Duration::from_secs(10))),
+            ] {
+                let mut world = world();
+                world.faults.push(fault(request, skip, times, kind.clone()));
+                let world = world.share();
+                let ended = run(&world, &args("q.io/a:1"));
+                assert_eq!(ended.exit, 0, "{kind:?} {request}: {:#?}", ended.lines);
+                assert!(ended.took < Duration::from_secs(80), "{kind:?} {request}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_create_whose_answer_is_lost_is_found_again() {
+    let mut world = world();
+    world.faults.push(fault("create daemonset", 0, 1, FaultKind::LostAnswer));
+    let world = world.share();
+    let ended = run(&world, &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert_eq!(world.borrow().count("create daemonset"), 2);
+}
+
+/// Stopped before it could know whether the DaemonSet was made.
+#[test]
+fn a_create_whose_answer_is_lost_is_cleaned_up() {
+    let mut world = world();
+    world.faults.push(fault("create daemonset", 0, 1, FaultKind::LostAnswer));
+    world.signal_after = Some(4);
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(143, &["stopped"]);
+    assert_eq!(world.borrow().count("create daemonset"), 1);
+    assert_eq!(world.borrow().count("delete daemonset"), 1);
+}
+
+#[test]
+fn an_expired_continue_token_starts_the_list_anew() {
+    for request in ["list nodes continue", "list pods continue"] {
+        let mut world = nodes(5);
+        world.page = 2;
+        world.faults.push(fault(request, 1, 1, answer(410, None)));
+        let world = world.share();
+        run(&world, &args("q.io/a:1")).expect(0, &["ready: `q.io/a:1` on 5 nodes"]);
+        let world = world.borrow();
+        assert!(world.requests.iter().any(|it| it.about == "continue" && !it.is_ok));
+    }
+}
+
+#[test]
+fn an_api_server_that_is_away_from_the_start_is_the_verdict() {
+    let mut world = world();
+    world.faults.push(fault("", 0, usize::MAX, FaultKind::Transport));
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(3, &["time ran out", "connection refused"]);
+}
+
+#[test]
+fn an_api_server_that_goes_away_is_the_verdict() {
+    for kind in [
+        FaultKind::Transport,
+        answer(500, None),
+        answer(429, Some(30)),
+        FaultKind::Hang(Duration::from_secs(1)),
+    ] {
+        let mut world = world();
+        world.faults.push(fault("", 12, usize::MAX, kind.clone()));
+        let ended = run(&world.share(), &args("q.io/a:1"));
+        ended.expect(3, &["time ran out", "cannot "]);
+        assert!(ended.says("may be left"), "{:#?}", ended.lines);
+    }
+}
+
+/// Cleaning up has 12 s, whatever the API server asks for.
+#[test]
+fn a_long_retry_after_does_not_carry_the_run_beyond_its_end() {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(1000));
+    world.faults.push(fault("delete daemonset", 0, usize::MAX, answer(429, Some(60))));
+    run(&world.share(), &args("q.io/a:1")).expect(3, &["time ran out"]);
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(1000));
+    world.faults.push(fault("get daemonset", 125, usize::MAX, answer(429, Some(60))));
+    run(&world.share(), &args("q.io/a:1")).expect(3, &["time ran out"]);
+}
+
+/// Slow pulls are the reason, and not a fault that passed or one of the cleaning up.
+#[test]
+fn the_verdict_at_the_deadline_names_the_reason() {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(1000));
+    world.faults.push(fault("delete daemonset", 0, usize::MAX, answer(500, None)));
+    run(&world.share(), &args("q.io/a:1")).expect(3, &["the pull has not ended"]);
+}
+
+fn denied(request: &str) -> Ended {
+    let mut world = world();
+    world.registry_at.insert(("n2".into(), "q.io/a:1".into()), Pull::after(50));
+    world.denied.insert(request.into());
+    run(&world.share(), &args("q.io/a:1"))
+}
+
+#[test]
+fn a_right_that_is_needed_is_named() {
+    for request in ["create daemonset", "list pods", "get daemonset", "patch daemonset"] {
+        let ended = denied(request);
+        ended.expect(1, &[request, "grant"]);
+        assert!(!ended.verdict().contains("withdrawn"), "{}", ended.verdict());
+    }
+}
+
+#[test]
+fn a_right_that_is_not_needed_is_noted() {
+    for request in ["get job", "list daemonsets", "list events"] {
+        let ended = denied(request);
+        ended.expect(0, &["ready"]);
+        assert!(ended.says(request), "{request}: {:#?}", ended.lines);
+    }
+    // A LIST says the same.
+    denied("get node").expect(0, &["ready"]);
+}
+
+#[test]
+fn a_right_to_delete_that_is_missing_says_what_is_left() {
+    let ended = denied("delete daemonset");
+    ended.expect(0, &["ready"]);
+    assert!(ended.says("kubectl --namespace default delete daemonset demo-"));
+}
+
+#[test]
+fn a_binding_that_is_not_in_force_yet_is_waited_for() {
+    let mut world = world();
+    world.faults.push(fault("list nodes", 0, 4, answer(403, None)));
+    run(&world.share(), &args("q.io/a:1")).expect(0, &["ready"]);
+}
+
+#[test]
+fn rights_that_are_withdrawn_end_it_at_once() {
+    for at in [3, 10, 17, 25] {
+        let mut world = world();
+        world.registry.insert("q.io/a:1".into(), Pull::after(60));
+        world.at(at, Happening::WithdrawRights);
+        let ended = run(&world.share(), &args("q.io/a:1"));
+        ended.expect(1, &["withdrawn"]);
+        assert!(ended.took < Duration::from_secs(at + 3), "{:?}", ended.took);
+    }
+}
+
+#[test]
+fn a_namespace_that_does_not_exist_is_a_usage_error() {
+    let mut world = world();
+    world.namespace_exists = false;
+    let ended = run(&world.share(), &args("--namespace nowhere q.io/a:1"));
+    ended.expect(2, &["namespace `nowhere` does not exist", "create it"]);
+}

@@ -1,0 +1,12 @@
+//! Whole runs over a model of a cluster, in virtual time.
+
+mod bench;
+mod blind;
+mod chance;
+mod changes;
+mod failures;
+mod faults;
+mod golden;
+mod model;
+mod sound;
+mod stops;

@@ -1,0 +1,45 @@
+//! The clock of a process in a world.
+
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use prepull::run::{Clock, Signal};
+
+use super::Shared;
+
+/// The clock of one process in a world.
+pub struct ModelClock {
+    world: Shared,
+    started: Duration,
+}
+
+impl ModelClock {
+    pub fn start(world: &Shared) -> Self {
+        let started = world.borrow().now;
+        Self { world: Rc::clone(world), started }
+    }
+}
+
+impl Clock for ModelClock {
+    fn elapsed(&self) -> Duration {
+        self.world.borrow().now - self.started
+    }
+
+    /// A machine's clock may be wrong; the API server's counts.
+    fn wall(&self) -> SystemTime {
+        self.world.borrow().wall() + Duration::from_secs(1_000_000)
+    }
+
+    fn sleep(&mut self, duration: Duration) {
+        let mut world = self.world.borrow_mut();
+        let until = world.now + duration;
+        while world.now < until && world.signal == Signal::None {
+            let step = (until - world.now).min(Duration::from_millis(50));
+            world.advance(step);
+        }
+    }
+
+    fn signal(&self) -> Signal {
+        self.world.borrow().signal
+    }
+}

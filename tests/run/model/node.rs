@@ -1,0 +1,119 @@
+//! Nodes, as they are and as they say they are.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use prepull::image::ImageRef;
+use prepull::node::{Node, NodeCondition, NodeImage, Taint};
+
+use super::{epoch, timestamp};
+
+/// What a kubelet lists at most.
+const LISTED_IMAGES: usize = 50;
+const LISTED_NAMES: usize = 5;
+
+#[derive(Clone, Debug)]
+pub struct ModelNode {
+    pub name: String,
+    pub uid: String,
+    pub labels: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+    pub cordoned: bool,
+    pub ready: bool,
+    /// Whether the scheduler finds room for one more pod.
+    pub has_room: bool,
+    pub images: Vec<Stored>,
+    pub runtime: String,
+    pub created: SystemTime,
+    /// When it last came, or changed in a way that lets pods onto it.
+    pub opened_at: Duration,
+    pub busy_until: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub names: Vec<String>,
+    pub size: u64,
+    pub listed_at: Duration,
+}
+
+impl Stored {
+    pub fn new(image: &str, listed_at: Duration) -> Self {
+        Self { names: vec![listed_name(image)], size: 1000, listed_at }
+    }
+}
+
+impl ModelNode {
+    /// A ready node with nothing on it but what every node has.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            uid: String::new(),
+            labels: BTreeMap::from([("kubernetes.io/os".into(), "linux".into())]),
+            taints: vec![],
+            cordoned: false,
+            ready: true,
+            has_room: true,
+            images: vec![Stored::new("registry.k8s.io/pause:3.10", Duration::ZERO)],
+            runtime: "containerd://2.1.0".into(),
+            created: epoch() - Duration::from_secs(3600),
+            opened_at: Duration::ZERO,
+            busy_until: Duration::ZERO,
+        }
+    }
+
+    pub fn with(mut self, images: &[&str]) -> Self {
+        self.images.extend(images.iter().map(|it| Stored::new(it, Duration::ZERO)));
+        self
+    }
+
+    /// The truth about the node's disk, whatever its list says.
+    pub fn holds(&self, image: &str) -> bool {
+        let name = listed_name(image);
+        self.images.iter().any(|it| it.names.contains(&name))
+    }
+
+    /// The Node object as the API server shows it.
+    pub fn object(&self, now: Duration) -> Node {
+        let mut node = Node::default();
+        node.metadata.name = self.name.clone();
+        node.metadata.uid = self.uid.clone();
+        node.metadata.creation_timestamp = timestamp(self.created);
+        node.metadata.labels = self.labels.clone();
+        node.spec.unschedulable = self.cordoned;
+        node.spec.taints = self.all_taints();
+        let status = if self.ready { "True" } else { "Unknown" };
+        node.status.conditions =
+            vec![NodeCondition { kind: "Ready".into(), status: status.into() }];
+        let mut images: Vec<_> = self.images.iter().filter(|it| it.listed_at <= now).collect();
+        images.sort_by_key(|it| usize::MAX - it.size as usize);
+        node.status.images = images
+            .into_iter()
+            .take(LISTED_IMAGES)
+            .map(|it| NodeImage { names: it.names.iter().take(LISTED_NAMES).cloned().collect() })
+            .collect();
+        node.status.node_info.container_runtime_version = self.runtime.clone();
+        node
+    }
+
+    /// Its own taints and those that the node lifecycle controller adds.
+    pub fn all_taints(&self) -> Vec<Taint> {
+        let taint = |key: &str, effect: &str| Taint {
+            key: format!("node.kubernetes.io/{key}"),
+            value: String::new(),
+            effect: effect.into(),
+        };
+        let mut taints = self.taints.clone();
+        if self.cordoned {
+            taints.push(taint("unschedulable", "NoSchedule"));
+        }
+        if !self.ready {
+            taints.extend([taint("unreachable", "NoSchedule"), taint("unreachable", "NoExecute")]);
+        }
+        taints
+    }
+}
+
+fn listed_name(image: &str) -> String {
+    ImageRef::parse(image).expect("the model is given valid images").listed_name()
+}
