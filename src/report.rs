@@ -272,7 +272,10 @@ impl Report {
             (Outcome::Planned, Some(_)) => {
                 format!("would pull {} of {images} where they are missing", lacking.len())
             }
-            (_, Some(image)) if self.images.len() == 1 => format!("missing: {}", image.line()),
+            (_, Some(image)) if self.images.len() == 1 => {
+                let word = if n_absent == 0 { "unknown" } else { "missing" };
+                format!("{word}: {}", image.line())
+            }
             (_, Some(image)) if n_absent == 0 => format!(
                 "unknown: {} of {images} may be missing on {eligible}, first `{}`, {n_unknown} \
                  times in all: the nodes' lists can not tell",

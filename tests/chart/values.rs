@@ -207,6 +207,7 @@ fn effects() -> Vec<Effect> {
         ("serviceAccount.name", json!("s"), "ServiceAccount", "/metadata/name", json!("s")),
         ("strict", json!(true), "Arguments", "/6", json!("--strict")),
         ("timeoutSeconds", json!(60), "Arguments", "/3", json!("--timeout=60s")),
+        ("verbose", json!(true), "Arguments", "/6", json!("--verbose")),
     ]
 }
 

@@ -729,7 +729,7 @@ fn warnings_are_gathered_once() {
     assert_eq!(cluster.take_warnings(), expected);
     assert!(cluster.take_warnings().is_empty());
     cluster.list_nodes(None).unwrap();
-    assert_eq!(cluster.take_warnings().len(), 5);
+    assert!(cluster.take_warnings().is_empty(), "a warning comes once in a run");
 }
 
 #[test]

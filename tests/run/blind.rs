@@ -54,6 +54,16 @@ fn a_node_that_joins_is_pulled_for() {
     assert!(world.borrow().nodes["n3"].holds("q.io/a:1"));
 }
 
+/// No node at first, but soon: a DaemonSet that wants no pod has to say so for 10 s.
+#[test]
+fn the_first_node_is_waited_for() {
+    let mut world = world(0);
+    world.at(12, Happening::Join(Box::new(ModelNode::new("n1"))));
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+    assert!(world.borrow().nodes["n1"].holds("q.io/a:1"));
+}
+
 #[test]
 fn a_node_that_goes_is_not_waited_for() {
     let mut world = world(3);

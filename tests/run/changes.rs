@@ -57,6 +57,37 @@ fn evidence_of_a_replaced_node_does_not_count() {
     assert!(world.borrow().nodes["n2"].holds("q.io/a:1"));
 }
 
+/// The pod stays bound to the name, and shows what the old machine held until the new kubelet has
+/// pulled everything anew.
+#[test]
+fn evidence_of_a_pod_that_outlives_its_machine_does_not_count() {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(5));
+    world.registry_at.insert(("n1".into(), "q.io/a:1".into()), Pull::after(40));
+    world.at(30, Happening::Registry("q.io/a:1", Pull::after(60)));
+    world.at(38, Happening::Replace("n2", PodsOnReplace::Stay));
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+    assert!(world.borrow().nodes["n2"].holds("q.io/a:1"));
+}
+
+/// The same where the recheck finds the new machine: one of two images was proved on the old one,
+/// and can not be had for a while by the new one.
+#[test]
+fn evidence_from_before_a_recheck_does_not_count() {
+    let mut world = nodes(3);
+    let away = Pull::fails("dial tcp: i/o timeout");
+    world.registry.insert("q.io/b:1".into(), away.clone());
+    world.at(20, Happening::Replace("n2", PodsOnReplace::Stay));
+    world.at(20, Happening::Registry("q.io/a:1", away));
+    world.at(20, Happening::Registry("q.io/prepull:1", Pull::after(60)));
+    world.at(50, Happening::Registry("q.io/b:1", Pull::after(1)));
+    world.at(180, Happening::Registry("q.io/a:1", Pull::after(1)));
+    let world = world.share();
+    run(&world, &args("--timeout 600s q.io/a:1 q.io/b:1")).expect(0, &["ready"]);
+    assert!(world.borrow().nodes["n2"].holds("q.io/a:1"));
+}
+
 #[test]
 fn a_node_that_is_replaced_mid_pull_is_waited_for() {
     for pods in [PodsOnReplace::AreMadeAgain, PodsOnReplace::Stay] {
@@ -80,6 +111,7 @@ fn evidence_of_a_replaced_node_does_not_count_for_a_second_try_either() {
             let mut world = slow_on_n2(5);
             world.pace.listing = Duration::from_secs(300);
             world.at(20, Happening::Replace("n2", pods));
+            world.at(20, Happening::Registry("q.io/prepull:1", Pull::after(30)));
             world.kill_after = Some(killed_after);
             let world = world.share();
             assert!(run(&world, &args("q.io/a:1")).is_killed);
