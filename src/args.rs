@@ -60,6 +60,8 @@ const OWN_IMAGE: &str = concat!("prepull:", env!("CARGO_PKG_VERSION"));
 const DEFAULT_NAME: &str = "prepull";
 /// Leaves room for the rest of a DaemonSet's name and of its pods' names within 63 characters.
 const LONGEST_NAME: usize = 40;
+/// The end of a run is a date, and its year has four digits; no pull takes a year.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Below helm's own default of 300 s.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(270);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
@@ -106,7 +108,8 @@ pub struct UsageError(pub String);
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        // Arguments are people's: a line break in one is shown as one.
+        f.write_str(&self.0.replace('\n', "\\n"))
     }
 }
 
@@ -216,6 +219,9 @@ fn run_args(
     }
     if interval < SHORTEST_INTERVAL {
         return usage("`--interval` is too short: use 100ms or more".into());
+    }
+    if timeout > LONGEST_TIMEOUT {
+        return usage("`--timeout` is longer than a year: use less, such as 270s".into());
     }
     if timeout.is_zero() {
         return usage("`--timeout` is zero: give the run some time, such as 270s".into());
@@ -669,6 +675,64 @@ mod tests {
         assert_eq!(policies, [IfNotPresent, Always, Always, IfNotPresent, Never]);
     }
 
+    /// What the API server would refuse in the middle of an install, or what matches nothing.
+    #[test]
+    fn a_placement_that_can_not_be_is_refused() {
+        let affinity = |requirement: &str| {
+            format!(
+                r#"{{"affinity": {{"nodeAffinity": {{
+                    "requiredDuringSchedulingIgnoredDuringExecution": {{"nodeSelectorTerms": [
+                        {{"matchExpressions": [{requirement}]}}
+                    ]}}}}}}}}"#
+            )
+        };
+        let toleration = |it: &str| format!(r#"{{"tolerations": [{it}]}}"#);
+        for (part, named) in [
+            (
+                affinity(r#"{"key": "zone", "operator": "in", "values": ["a"]}"#),
+                &["`in`", "`zone`"],
+            ),
+            (affinity(r#"{"key": "zone", "operator": "In"}"#), &["`In`", "`zone`"]),
+            (affinity(r#"{"key": "z", "operator": "NotIn", "values": []}"#), &["`NotIn`", "`z`"]),
+            (
+                affinity(r#"{"key": "z", "operator": "Exists", "values": ["a"]}"#),
+                &["`Exists`", "1"],
+            ),
+            (
+                affinity(r#"{"key": "z", "operator": "DoesNotExist", "values": ["a"]}"#),
+                &["`DoesNotExist`", "`z`"],
+            ),
+            (affinity(r#"{"key": "z", "operator": "Gt", "values": ["1", "2"]}"#), &["`Gt`", "2"]),
+            (affinity(r#"{"key": "z", "operator": "Lt"}"#), &["`Lt`", "`z`"]),
+            (toleration(r#"{"key": "gpu", "operator": "exists"}"#), &["`exists`", "Exists"]),
+            (toleration(r#"{"key": "gpu", "effect": "NoStart"}"#), &["`NoStart`", "NoSchedule"]),
+            (toleration(r#"{"value": "x"}"#), &["without a key", "`Exists`"]),
+            (toleration(r#"{"operator": "Equal"}"#), &["without a key", "`Exists`"]),
+        ] {
+            let of_one = part.replacen('{', r#"{"image": "a:1", "#, 1);
+            for settings in [
+                format!(r#"{{"images": ["a:1"], "puller": {part}}}"#),
+                format!(r#"{{"images": [{of_one}]}}"#),
+            ] {
+                let error = match parse_line(&["--settings", &settings], &[]) {
+                    Err(error) => error.to_string(),
+                    Ok(command) => panic!("{settings} is taken for {command:?}"),
+                };
+                for named in named.iter().chain(&["`--settings` is not valid"]) {
+                    assert!(error.contains(named), "{settings}: {named} is not in: {error}");
+                }
+            }
+        }
+        for part in [
+            affinity(r#"{"key": "z", "operator": "Gt", "values": ["1"]}"#),
+            affinity(r#"{"key": "z", "operator": "DoesNotExist"}"#),
+            toleration(r#"{"operator": "Exists", "effect": "PreferNoSchedule"}"#),
+            toleration(r#"{"key": "n", "operator": "Gt", "value": "1"}"#),
+        ] {
+            run(&["a:1", "--settings", &format!(r#"{{"puller": {part}}}"#)]);
+        }
+    }
+
     #[test]
     fn the_downward_api_says_who_owns_the_run() {
         let owner = |env: &[(&str, &str)]| match parse_line(&["a:1"], env) {
@@ -688,6 +752,47 @@ mod tests {
             assert_eq!(owner, None);
             assert_eq!(id.len(), 16);
             assert_ne!(id, other);
+        }
+    }
+
+    /// `prepull -v check a:1` must not pull `docker.io/library/check` onto every node.
+    #[test]
+    fn a_command_that_does_not_stand_first_is_refused() {
+        for words in [&["-v", "check", "a:1"][..], &["a:1", "check"], &["--name=x", "hold"]] {
+            let error = parse_line(words, &[]).unwrap_err().to_string();
+            assert!(error.contains("first"), "{words:?}: {error}");
+        }
+        let error = parse_line(&["-v", "check", "a:1"], &[]).unwrap_err().to_string();
+        assert_eq!(error, "put the command `check` first, before options and images");
+        for flag in ["--dry-run", "--strict", "--verbose"] {
+            for value in ["true", "false"] {
+                let error = parse_line(&[&format!("{flag}={value}"), "a:1"], &[]).unwrap_err();
+                let error = error.to_string();
+                assert!(error.contains(flag) && error.contains("takes no value"), "{error}");
+            }
+        }
+        assert_eq!(images(&run(&["docker.io/library/check"])), ["docker.io/library/check"]);
+    }
+
+    /// The end of the run is a date, and the annotation of the expiry has four digits for a year.
+    #[test]
+    fn a_timeout_beyond_all_dates_is_refused() {
+        for timeout in ["9000y", "600000000000000y", "18446744073709551615s"] {
+            let error = parse_line(&["a:1", "--timeout", timeout], &[]).unwrap_err().to_string();
+            assert!(error.contains("`--timeout`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_operand_with_a_line_break_is_told_in_one_line() {
+        for words in [
+            &["a\nb"][..],
+            &["a:1", "--name", "x\ny"],
+            &["a:1", "--x\ny"],
+            &["a:1", "--output=a\nb"],
+        ] {
+            let error = parse_line(words, &[]).unwrap_err().to_string();
+            assert!(!error.contains('\n'), "{error}");
         }
     }
 }

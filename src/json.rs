@@ -19,6 +19,8 @@ pub fn path_of(document: &str, err: &serde_json::Error) -> String {
     let lines = document.split_inclusive('\n').take(err.line().saturating_sub(1));
     let end = lines.map(str::len).sum::<usize>() + err.column();
     let read = &document[..document.floor_char_boundary(end)];
+    // A list that should be none is found behind its bracket.
+    let read = read.strip_suffix("[]").or(read.strip_suffix('[')).unwrap_or(read);
     // A number ends where something else begins, so that its error is found one byte behind it.
     // A field is missing where its object ends.
     let is_late = !err.to_string().starts_with("missing field");

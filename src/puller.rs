@@ -785,6 +785,41 @@ mod tests {
         }
     }
 
+    /// As webhooks for spot nodes and for zones write it.
+    #[test]
+    fn preferences_that_admission_added_are_no_change() {
+        let mut object = serde_json::to_value(plain()).unwrap();
+        let affinity = &mut object["spec"]["template"]["spec"]["affinity"];
+        let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
+        affinity["nodeAffinity"][preferred] = serde_json::json!([{"weight": 1, "preference": {}}]);
+        affinity["podAffinity"] = serde_json::json!({preferred: []});
+        affinity["podAntiAffinity"] = serde_json::json!({preferred: [{"weight": 9}]});
+        let made: Puller = serde_json::from_value(object).unwrap();
+        assert_eq!(changes(&plain(), &made), Changes::default());
+        assert!(does_the_same(&plain(), &made));
+    }
+
+    /// The API server makes requests of limits, with which the pod might find no room.
+    #[test]
+    fn limits_alone_request_nothing() {
+        let settings = PullerSettings {
+            resources: ResourceRequirements {
+                limits: BTreeMap::from([("memory".into(), Quantity("64Mi".into()))]),
+                requests: BTreeMap::from([("cpu".into(), Quantity("1m".into()))]),
+            },
+            ..PullerSettings::default()
+        };
+        let made = made_of(&["a:1"], &settings, Destination::Everywhere);
+        let made = serde_json::to_value(made).unwrap();
+        let spec = &made["spec"]["template"]["spec"];
+        for container in [&spec["initContainers"][0], &spec["containers"][0]] {
+            let resources = serde_json::json!({
+                "limits": {"memory": "64Mi"}, "requests": {"cpu": "1m", "memory": "0"}
+            });
+            assert_eq!(container["resources"], resources);
+        }
+    }
+
     #[test]
     fn an_earlier_try_may_have_gone_to_more_nodes() {
         let settings = PullerSettings::default();

@@ -230,6 +230,10 @@ impl Visitor<'_> for QuantityVisitor {
         f.write_str("a quantity such as `100m` or `64Mi`")
     }
 
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Quantity, E> {
+        Ok(Quantity(number.to_string()))
+    }
+
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<Quantity, E> {
         Ok(Quantity(number.to_string()))
     }
@@ -366,6 +370,29 @@ mod tests {
             ("134217728", "134217728"),
             ("18446744073709551615", "18446744073709551615"),
         ] {
+            assert_eq!(quantity(written), read);
+        }
+    }
+
+    #[test]
+    fn a_list_in_the_wrong_place_is_named_itself() {
+        for (document, path) in [
+            (r#"{"puller": {"labels": []}}"#, "puller.labels"),
+            (
+                r#"{"puller": {"resources": {"limits": {"cpu": []}}}}"#,
+                "puller.resources.limits.cpu",
+            ),
+            (r#"{"images": [[]]}"#, "images[0]"),
+        ] {
+            let error = error(document);
+            assert!(error.starts_with(&format!("`{path}`:")), "{path}: {error}");
+        }
+    }
+
+    /// YAML's `cpu: 0.5` is a number, and so it comes out of helm's `toJson`.
+    #[test]
+    fn a_quantity_may_have_a_fraction() {
+        for (written, read) in [("0.5", "0.5"), ("1.25", "1.25"), ("0.0001", "0.0001")] {
             assert_eq!(quantity(written), read);
         }
     }

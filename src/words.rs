@@ -28,6 +28,11 @@ pub fn list_of<'a>(mut names: impl Iterator<Item = &'a str>, shown: usize) -> St
     list
 }
 
+/// Words of others on one line: every line of a log stands alone.
+pub fn one_line(words: &str) -> String {
+    words.split(char::is_control).filter(|it| !it.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
 /// An I/O error in the words of a message: `connection refused`, without the number of it.
 pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();

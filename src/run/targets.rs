@@ -8,6 +8,7 @@ use crate::node::LeftOut;
 use crate::puller::INSTALL;
 use crate::survey::{Lacking, Presence};
 use crate::verdict::{Outlook, Verdict, judge};
+use crate::words::one_line;
 
 /// A permanent failure is certain after so many attempts on one node ...
 const CERTAIN_ATTEMPTS: u32 = 2;
@@ -223,7 +224,7 @@ impl Targets {
         let Some(target) = self.nodes.get_mut(name) else { return };
         self.pods.insert(pod.metadata.uid.clone(), name.into());
         target.has_pod = true;
-        target.obstacle = obstacle(pod);
+        target.obstacle = obstacle(pod).map(|it| one_line(&it));
         for status in &pod.status.container_statuses {
             // Containers that a webhook put into the pod are none of ours.
             let Some(&place) = self.containers.get(&status.name) else { continue };
@@ -365,7 +366,7 @@ impl Target {
             );
         }
         let failure = self.failures.get_mut(&item)?;
-        failure.message = message.into();
+        failure.message = one_line(message);
         failure.verdict = verdict;
         Some(failure)
     }
@@ -607,5 +608,118 @@ mod tests {
         targets.observe_event(&event("n1", "01-a", "Failed", TIMEOUT, 3));
         targets.observe_event(&event("n1", "01-a", "Failed", NOT_FOUND, 1));
         assert_eq!(targets.certain_failures(), BTreeSet::new());
+    }
+
+    fn attempts(targets: &Targets) -> u32 {
+        targets.nodes["n1"].failures.get(&Item::Image(0)).map_or(0, |it| it.attempts)
+    }
+
+    /// A runtime whose words have the time or an id in them makes another event of every attempt.
+    #[test]
+    fn attempts_in_other_words_are_attempts() {
+        let mut targets = targets(1);
+        targets.observe_pod(&pod("n1", DONE, &[("01-a", WAITS)]));
+        for (uid, message, n_attempts) in
+            [("e1", "at 10:00", 1), ("e1", "at 10:00", 1), ("e2", "at 10:01", 2)]
+        {
+            let message = format!("{NOT_FOUND} {message}");
+            let mut event = event("n1", "01-a", "Failed", &message, 1);
+            event.metadata.uid = uid.into();
+            targets.observe_event(&event);
+            assert_eq!(attempts(&targets), n_attempts, "{uid}");
+        }
+        assert_eq!(targets.certain_failures(), BTreeSet::from([Item::Image(0)]));
+    }
+
+    /// The kubelet writes few events about one pod; its status goes on.
+    #[test]
+    fn an_error_after_a_back_off_is_another_attempt() {
+        let error = r#"{"waiting": {"reason": "ErrImagePull", "message": "x: not found"}}"#;
+        let timeout = r#"{"waiting": {"reason": "ErrImagePull", "message": "i/o timeout"}}"#;
+        let bare = r#"{"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}}"#;
+        let told = r#"{"waiting": {"reason": "ImagePullBackOff",
+                       "message": "Back-off pulling: ErrImagePull: x: not found"}}"#;
+        for (states, n_attempts) in [
+            (&[error, bare, error][..], 2),
+            (&[error, told, error], 2),
+            (&[told, error], 2),
+            (&[error, bare, bare, error, error, bare, error], 3),
+            (&[error, error], 1),
+            (&[error, told, told, bare], 1),
+            (&[told, told, told], 1),
+            (&[bare, bare], 0),
+            // A server that was away, and then has no such image.
+            (&[timeout, bare, error], 1),
+        ] {
+            let mut targets = targets(1);
+            for state in states {
+                targets.observe_pod(&pod("n1", DONE, &[("01-a", state)]));
+            }
+            assert_eq!(attempts(&targets), n_attempts, "{states:?}");
+            let is_certain = !targets.certain_failures().is_empty();
+            assert_eq!(is_certain, n_attempts > 1, "{states:?}");
+        }
+        let mut targets = targets(1);
+        for state in [timeout, bare, timeout, bare, timeout] {
+            targets.observe_pod(&pod("n1", DONE, &[("01-a", state)]));
+            assert_eq!(targets.certain_failures(), BTreeSet::new());
+        }
+    }
+
+    #[test]
+    fn a_pod_without_a_node_is_an_obstacle_of_the_one_it_is_meant_for() {
+        let mut targets = targets(2);
+        let none = "no pod was made there: look at the events of the DaemonSet";
+        assert_eq!(targets.nodes["n1"].waiting_for(), none);
+        let pod: Pod = serde_json::from_str(
+            r#"{
+                "metadata": {"name": "p", "uid": "pod"},
+                "spec": {"affinity": {"nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                        {"matchFields": [
+                            {"key": "metadata.name", "operator": "In", "values": ["n1"]}
+                        ]}
+                    ]}
+                }}},
+                "status": {"phase": "Pending", "conditions": [
+                    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                     "message": "0/2 nodes are available: 1 Too many pods"}
+                ]}
+            }"#,
+        )
+        .unwrap();
+        targets.observe_pod(&pod);
+        let room = "its pod has no room: 0/2 nodes are available: 1 Too many pods";
+        assert_eq!(targets.nodes["n1"].waiting_for(), room);
+        assert_eq!(targets.nodes["n2"].waiting_for(), none);
+        let mut scheduled = pod.clone();
+        scheduled.status.conditions.clear();
+        targets.observe_pod(&scheduled);
+        assert_eq!(targets.nodes["n1"].waiting_for(), "the pull has not ended");
+    }
+
+    #[test]
+    fn what_a_node_comes_to_list_is_there() {
+        let mut targets = targets(2);
+        targets.observe_pod(&pod("n1", DONE, &[("01-a", WAITS)]));
+        targets.observe_event(&event("n1", "01-a", "Failed", NOT_FOUND, 2));
+        let images = BTreeMap::from([(1, Presence::Absent)]);
+        let rest = Lacking { images, ..lacking("n1", "uid-n1") };
+        targets.observe_list("n1", Some(&rest));
+        assert_eq!(targets.nodes["n1"].lacking, BTreeSet::from([1]));
+        assert_eq!(targets.nodes["n1"].pulled, BTreeSet::from([0]));
+        assert_eq!(targets.certain_failures(), BTreeSet::new());
+        targets.observe_list("n2", None);
+        assert_eq!(targets.n_lacking(), 1);
+    }
+
+    #[test]
+    fn words_of_others_are_kept_on_one_line() {
+        let mut targets = targets(1);
+        targets.observe_pod(&pod("n1", DONE, &[("01-a", WAITS)]));
+        let message = "Failed to pull image \"x\": first\nsecond: not found";
+        targets.observe_event(&event("n1", "01-a", "Failed", message, 1));
+        let failure = &targets.nodes["n1"].failures[&Item::Image(0)];
+        assert_eq!(failure.message, "first second: not found");
     }
 }

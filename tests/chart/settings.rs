@@ -46,6 +46,39 @@ fn every_form_of_an_image_arrives() {
     }
 }
 
+/// In a template here `.Values.image` is the chart's own, and seldom what a parent's author means.
+#[test]
+fn an_image_that_is_none_of_the_users_is_refused() {
+    let own = "{{ .Values.image.repository }}:{{ .Chart.AppVersion }}";
+    let map = "{{ .Values.global.image }}:1";
+    for (image, complaint) in [
+        (own, "is prepull's own image; in a template here `.Values.image` is prepull's"),
+        ("{{ include \"prepull.image\" . }}", "is prepull's own image"),
+        (map, "is no image reference; a template in it renders a map or nothing"),
+    ] {
+        for entry in [json!(image), json!({"image": image, "pullPolicy": "Always"})] {
+            let global = json!({"image": {"name": "app"}});
+            let release = Release::with(json!({"images": ["a:1", entry], "global": global}));
+            for refusal in release.refusals() {
+                assert!(refusal.contains(complaint), "{entry}: {refusal}");
+            }
+        }
+    }
+    // Neither the repository nor the tag alone makes it prepull's.
+    let near = json!(["{{ .Values.image.repository }}:other", "app:{{ .Chart.AppVersion }}"]);
+    let settings = Release::with(json!({"images": near})).render().settings();
+    assert_eq!(settings["images"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn verbose_says_more() {
+    for (verbose, n_flags) in [(true, 1), (false, 0)] {
+        let values = json!({"images": ["app:1"], "verbose": verbose});
+        let arguments = Release::with(values).render().arguments();
+        assert_eq!(arguments.iter().filter(|it| *it == "--verbose").count(), n_flags);
+    }
+}
+
 #[test]
 fn everything_a_user_writes_arrives_unchanged() {
     let texts = dangerous_map();

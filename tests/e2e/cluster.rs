@@ -1,7 +1,7 @@
 //! The cluster of `hack/cluster`, and what its API server and its nodes say.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,12 +19,17 @@ const BUILD: Duration = Duration::from_secs(20 * 60);
 /// (facts/kubernetes.md A: 41 s).
 const LISTING: Duration = Duration::from_secs(70);
 
+/// Lists of nodes have room for 50 images, and the tests want some of it.
+const MOST_LISTED: usize = 35;
+
 pub struct Cluster {
     /// What `hack/cluster env` says.
     env: BTreeMap<String, String>,
     pub nodes: Vec<String>,
     /// The tag of our own image in the cluster's registry.
     pub tag: String,
+    /// Locked until this process ends.
+    _turn: File,
 }
 
 /// The cluster, made sure of once: a test that fails because of another's leftovers costs more
@@ -52,7 +57,13 @@ impl Cluster {
         let env: BTreeMap<String, String> =
             variables.map(|(name, value)| (name.into(), value.into())).collect();
         let nodes = env["PREPULL_CLUSTER_NODES"].split(' ').map(Into::into).collect();
-        let mut cluster = Self { env, nodes, tag: String::new() };
+        let lock = Path::new(&env["KUBECONFIG"]).with_file_name("e2e.lock");
+        let turn = File::create(lock).map_err(|err| err.to_string())?;
+        // Two runs at once would cordon each other's nodes, and stand in each other's pulls.
+        until("the end of another run of these tests", BUILD, || {
+            turn.try_lock().map_err(|err| err.to_string())
+        });
+        let mut cluster = Self { env, nodes, tag: String::new(), _turn: turn };
         cluster.remove_leftovers();
         cluster.check_nodes()?;
         cluster.tag = cluster.push_own_image()?;
@@ -61,18 +72,8 @@ impl Cluster {
 
     /// Removes the namespaces of earlier runs that were killed.
     fn remove_leftovers(&self) {
-        let namespaces = self.get(&["namespaces", "--selector", PID_LABEL]);
-        for ns in items(&namespaces) {
-            let is_alive =
-                Path::new("/proc").join(text(&ns["metadata"]["labels"][PID_LABEL])).exists();
-            if !is_alive {
-                self.kubectl(&[
-                    "delete",
-                    "namespace",
-                    text(&ns["metadata"]["name"]),
-                    "--wait=false",
-                ]);
-            }
+        for ns in self.names(&["namespaces", "--selector", LABEL]) {
+            self.kubectl(&["delete", &ns, "--wait=false", "--ignore-not-found"]);
         }
     }
 
@@ -81,18 +82,24 @@ impl Cluster {
         if self.nodes.len() != 3 {
             return Err(format!("the tests want 3 nodes, and there are {}", self.nodes.len()));
         }
-        let not_free = items(&nodes).iter().find(|it| {
-            it["spec"]["unschedulable"] == true
-                || it["spec"]["taints"].as_array().is_some_and(|it| !it.is_empty())
-        });
-        match not_free {
-            Some(node) => Err(format!(
-                "node {} is cordoned or tainted, perhaps by tests that were killed: \
-                 kubectl uncordon it, or start the cluster anew",
-                node["metadata"]["name"]
-            )),
-            None => Ok(()),
+        for node in items(&nodes) {
+            let name = text(&node["metadata"]["name"]);
+            let taints = items_of(&node["spec"]["taints"]);
+            if node["spec"]["unschedulable"] == true || !taints.is_empty() {
+                return Err(format!(
+                    "{name} is cordoned or tainted, perhaps by tests that were killed: undo it \
+                     with kubectl"
+                ));
+            }
+            let n_listed = items_of(&node["status"]["images"]).len();
+            if n_listed > MOST_LISTED {
+                return Err(format!(
+                    "{name} lists {n_listed} images, and the tests' own ones may not fit into the \
+                     list of 50: make room with hack/cluster forget"
+                ));
+            }
         }
+        Ok(())
     }
 
     /// Builds our own image, unless `PREPULL_ARCHIVE` names a built one, and pushes it with a
@@ -199,8 +206,8 @@ impl Cluster {
     }
 }
 
-/// The label of our namespaces whose value is the process that made them.
-pub const PID_LABEL: &str = "prepull-e2e/pid";
+/// The label of the namespaces that these tests make.
+pub const LABEL: &str = "prepull-e2e";
 
 /// Nodes on which a test may pull slowly. The kubelet pulls one image after the other, and two
 /// slow pulls on a node would be one that takes twice as long. Take them before anything else, and

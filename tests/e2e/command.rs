@@ -112,6 +112,10 @@ impl Drop for Running {
             self.kill_group();
             let _ = self.child.wait();
         }
+        if thread::panicking() {
+            let said = self.said.each_ref().map(|it| fs::read_to_string(it).unwrap_or_default());
+            println!("$ {}\n{}", self.what, said.concat());
+        }
         self.said.iter().for_each(|it| _ = fs::remove_file(it));
     }
 }

@@ -6,14 +6,14 @@ use std::collections::hash_map::RandomState;
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
-use std::process::{self, Command};
+use std::process::Command;
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::cluster::{PID_LABEL, cluster, items, repository, text};
+use crate::cluster::{LABEL, cluster, items, repository, text};
 use crate::command::{Finished, Running, scratch, start, until};
 
 /// A whole `helm install`: its own timeout is five minutes.
@@ -72,17 +72,22 @@ static TURNS: RwLock<()> = RwLock::new(());
 impl Scenario {
     pub fn new(name: &str, helm: Helm) -> Self {
         let guard = TURNS.read().unwrap_or_else(PoisonError::into_inner);
-        Self::begin(name, helm, Turn::Shared { _guard: guard })
+        Self::begin(format!("{name}-{}", helm.program()), helm, Turn::Shared { _guard: guard })
     }
 
-    /// For a test that changes nodes, or measures time: no other one runs meanwhile.
+    /// For a test that changes nodes: no other one runs meanwhile.
     pub fn alone(name: &str, helm: Helm) -> Self {
         let guard = TURNS.write().unwrap_or_else(PoisonError::into_inner);
-        Self::begin(name, helm, Turn::Alone { _guard: guard })
+        Self::begin(format!("{name}-{}", helm.program()), helm, Turn::Alone { _guard: guard })
     }
 
-    fn begin(name: &str, helm: Helm, turn: Turn) -> Self {
-        let release = format!("{name}-{}", helm.program());
+    /// For a test of the binary alone.
+    pub fn without_helm(name: &str) -> Self {
+        let guard = TURNS.read().unwrap_or_else(PoisonError::into_inner);
+        Self::begin(name.into(), Helm::Four, Turn::Shared { _guard: guard })
+    }
+
+    fn begin(release: String, helm: Helm, turn: Turn) -> Self {
         let ns = format!("{release}-{}", run_id());
         let folder = scratch().join(&ns);
         fs::create_dir_all(&folder).expect("the target folder is ours");
@@ -104,8 +109,7 @@ impl Scenario {
     fn make_namespace(&self) {
         let ns = self.ns.as_str();
         cluster().kubectl(&["create", "namespace", ns]);
-        let label = format!("{PID_LABEL}={}", process::id());
-        cluster().kubectl(&["label", "namespace", ns, &label]);
+        cluster().kubectl(&["label", "namespace", ns, &format!("{LABEL}=")]);
         until("the default ServiceAccount", Duration::from_secs(30), || {
             let found = self.names(&["serviceaccount/default", "--ignore-not-found"]);
             if found.is_empty() { Err("nothing".into()) } else { Ok(()) }
@@ -130,10 +134,12 @@ impl Scenario {
 
     /// Pushes an image under this name and returns its digest.
     pub fn push(&self, image: &str, arguments: &[&str]) -> String {
-        self.pushed.borrow_mut().push(image.into());
         let arguments: Vec<_> = ["push", image, "1MB"].iter().chain(arguments).copied().collect();
         let reference = cluster().hack(&arguments);
-        let (_, digest) = reference.trim().split_once('@').expect("push prints a digest reference");
+        let reference = reference.trim();
+        // A node that pulled it by digest does not know the tag, and ctr leaves out the digest.
+        self.pushed.borrow_mut().extend([image.into(), reference.into()]);
+        let (_, digest) = reference.split_once('@').expect("push prints a digest reference");
         digest.into()
     }
 

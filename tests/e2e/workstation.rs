@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use crate::audit::Mark;
 use crate::cluster::{SlowNodes, cluster};
-use crate::command::{Finished, Running, run, scratch, start};
-use crate::scenario::{Helm, Scenario};
+use crate::command::{Finished, Running, run, start};
+use crate::scenario::{Scenario, expect_line};
 
 /// A run without a helm around it.
 const RUN: Duration = Duration::from_secs(120);
 
 #[test]
 fn a_namespace_that_does_not_exist_is_named() {
-    let scenario = Scenario::new("nowhere", Helm::Four);
+    let scenario = Scenario::without_helm("nowhere");
     let image = scenario.image("one");
     let ns = format!("{}-missing", scenario.ns);
     let mark = Mark::now();
@@ -35,15 +35,16 @@ fn a_namespace_that_does_not_exist_is_named() {
 
 #[test]
 fn check_looks_and_changes_nothing() {
-    let scenario = Scenario::new("check", Helm::Four);
+    let scenario = Scenario::without_helm("check");
     let image = scenario.image("one");
     let mark = Mark::now();
 
     let ended = prepull(&scenario, &["check", &image]).wait(RUN);
 
     assert_eq!(ended.code, Some(1), "{}", ended.said());
-    let line = format!("{image}: absent on 3 nodes");
-    assert_eq!(ended.stdout.lines().next(), Some(line.as_str()), "{}", ended.said());
+    let lines: Vec<_> = ended.stdout.lines().map(Into::into).collect();
+    // A node with very many images can not tell, and counts apart.
+    expect_line(&lines, &[&format!("{image}: absent on ")]);
     assert!(verdict(&ended).starts_with("missing: "), "{}", ended.said());
     assert_eq!(mark.pullers_created(&scenario.ns), [""; 0]);
 
@@ -55,7 +56,7 @@ fn check_looks_and_changes_nothing() {
 
 #[test]
 fn a_run_that_nothing_owns_says_so_and_leaves_nothing() {
-    let scenario = Scenario::new("unowned", Helm::Four);
+    let scenario = Scenario::without_helm("unowned");
     let image = scenario.image("one");
 
     let ended = prepull(&scenario, &["run", &image]).wait(RUN).succeeded();
@@ -74,7 +75,7 @@ fn a_run_that_nothing_owns_says_so_and_leaves_nothing() {
 #[test]
 fn a_run_that_is_told_to_stop_cleans_up() {
     let node = SlowNodes::one();
-    let scenario = Scenario::new("stopped", Helm::Four);
+    let scenario = Scenario::without_helm("stopped");
     let image = scenario.slow_image("slow", 12);
     let selector = format!(
         r#"{{"puller": {{"nodeSelector": {{"kubernetes.io/hostname": "{}"}}}}}}"#,
@@ -115,8 +116,8 @@ fn prepull(scenario: &Scenario, arguments: &[&str]) -> Running {
 fn kubeconfig(scenario: &Scenario, path: &str, name: &str) -> PathBuf {
     let output = format!("--output=jsonpath={path}");
     let value = cluster().kubectl(&["config", "view", "--raw", &output]);
-    let file = scratch().join(format!("{}-{name}", scenario.ns));
-    fs::write(&file, &value).expect("scratch is ours");
+    let file = scenario.folder.join(name);
+    fs::write(&file, &value).expect("the folder is ours");
     fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("the file is ours");
     if path.ends_with("-data}") {
         let decoded = run(Command::new("base64").arg("--decode").arg(&file), RUN).succeeded();

@@ -1,9 +1,9 @@
 //! The client against the fake API server: what it sends, what it makes of answers, and of none.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -654,6 +654,32 @@ fn a_server_that_hangs_is_left() {
     assert_eq!(text, "timed out after 300ms while waiting for the answer");
 }
 
+/// However long a request of its kind may take otherwise.
+#[test]
+fn a_client_is_as_patient_as_it_is_told() {
+    let fake = Fake::start();
+    fake.world().nodes.push(node("n1"));
+    let mut cluster = open(&fake);
+    cluster.be_patient_for(Duration::from_secs(1));
+    fake.fail("GET", Fault::Hang);
+    fake.fail("GET", Fault::Trickle);
+    fake.fail("POST", Fault::Hang);
+    let start = Instant::now();
+    let text = transport(cluster.list_nodes(None).unwrap_err());
+    assert_eq!(text, "timed out after 1s while waiting for the answer");
+    let text = transport(cluster.list_nodes(None).unwrap_err());
+    assert_eq!(text, "timed out after 1s while reading the answer");
+    let text = transport(cluster.create_puller(&daemonset("x")).unwrap_err());
+    assert_eq!(text, "timed out after 1s while waiting for the answer");
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    // For the next request it is told anew.
+    let mut cluster = open_with(&fake, |it| it.object = SHORT);
+    cluster.be_patient_for(Duration::MAX);
+    fake.fail("GET", Fault::Hang);
+    let text = transport(cluster.read_node("n1").unwrap_err());
+    assert_eq!(text, "timed out after 300ms while waiting for the answer");
+}
+
 #[test]
 fn a_server_that_trickles_is_left() {
     let fake = Fake::start();
@@ -676,6 +702,103 @@ fn a_handshake_that_hangs_is_left() {
     let mut cluster = KubeCluster::open_with(&access, NS, limits).unwrap();
     let text = transport(cluster.list_nodes(None).unwrap_err());
     assert_eq!(text, format!("timed out after 300ms while connecting to {address}"));
+}
+
+// === Signals ===
+
+/// The binary, and what it says.
+struct Process {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    fn start(words: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_prepull"));
+        let mut child = command.args(words).stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, output }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line
+    }
+
+    fn terminate(&self) {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Its exit code, and the lines since the last one that was read.
+    fn end(mut self) -> (Option<i32>, Vec<String>) {
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).unwrap();
+        let code = self.child.wait().unwrap().code();
+        (code, rest.lines().map(Into::into).collect())
+    }
+}
+
+#[test]
+fn a_signal_ends_a_run_without_an_api_server_at_once() {
+    let mut process = Process::start(&["-v", "--server", "http://127.0.0.1:1", "a:1"]);
+    // By now signals are heard.
+    assert!(process.line().contains("cannot list nodes"));
+    let start = Instant::now();
+    process.terminate();
+    let (code, mut lines) = process.end();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!(code, Some(143), "{lines:?}");
+    lines.retain(|it| !it.contains("trying again"));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("stopped by a signal after "), "{lines:?}");
+}
+
+/// Cleaning up makes its pauses as ever, although the signal that began it is still known.
+#[test]
+fn cleaning_up_after_a_signal_makes_pauses() {
+    let fake = Fake::start();
+    fake.world().nodes.push(node("n1"));
+    let url = fake.url();
+    let process = Process::start(&["--server", &url, "--interval", "100ms", "a:1"]);
+    let begun = Instant::now();
+    while !fake.requests().iter().any(|it| it.method == "GET" && it.path.contains("/daemonsets/")) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it makes no DaemonSet");
+        thread::sleep(Duration::from_millis(20));
+    }
+    for _ in 0..3 {
+        fake.fail("DELETE", Fault::status(500));
+    }
+    let start = Instant::now();
+    process.terminate();
+    let (code, lines) = process.end();
+    assert_eq!(code, Some(143), "{lines:?}");
+    let n_deletes = fake.requests().iter().filter(|it| it.method == "DELETE").count();
+    assert_eq!(n_deletes, 4);
+    assert!(fake.world().daemonsets.is_empty());
+    // Half of 0.5, 1 and 2 s at least.
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(1700) && took < Duration::from_secs(8), "{took:?}");
+}
+
+// === Usage ===
+
+/// Helm's Job tells by it that a second try would end the same way.
+#[test]
+fn bad_usage_is_exit_code_2() {
+    let settings = r#"{"puller": {"tolerations": [{"key": "a", "operator": "Is"}]}}"#;
+    for (words, complaint) in [
+        (&["-v", "check", "a:1"][..], "put the command `check` first"),
+        (&["--dry-run=true", "a:1"], "`--dry-run` takes no value"),
+        (&["a:1", "--settings", settings], "operator `Is`"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_prepull")).args(words).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert_holds(stderr.trim_end(), complaint);
+        assert!(output.stdout.is_empty());
+    }
 }
 
 // === Headers ===

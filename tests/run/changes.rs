@@ -65,6 +65,7 @@ fn evidence_of_a_pod_that_outlives_its_machine_does_not_count() {
     world.registry.insert("q.io/a:1".into(), Pull::after(5));
     world.registry_at.insert(("n1".into(), "q.io/a:1".into()), Pull::after(40));
     world.at(30, Happening::Registry("q.io/a:1", Pull::after(60)));
+    world.at(30, Happening::Registry("q.io/prepull:1", Pull::after(30)));
     world.at(38, Happening::Replace("n2", PodsOnReplace::Stay));
     let world = world.share();
     run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
@@ -302,4 +303,20 @@ fn the_log_of_a_run_of_hours_is_short() {
     let mut world = nodes(3);
     world.registry.insert("q.io/a:1".into(), Pull::after(7000));
     run(&world.share(), &args("--timeout 2h q.io/a:1")).expect(0, &["ready"]);
+}
+
+#[test]
+fn the_verdict_counts_the_nodes_that_hold_the_images() {
+    for happening in [Happening::Remove("n2"), Happening::Cordon("n2")] {
+        let mut world = slow_on_n2(1000);
+        world.at(15, happening);
+        run(&world.share(), &args("q.io/a:1")).expect(0, &["`q.io/a:1` on 2 nodes"]);
+    }
+    let mut world = slow_on_n2(30);
+    world.at(10, Happening::Join(Box::new(ModelNode::new("n4"))));
+    run(&world.share(), &args("q.io/a:1")).expect(0, &["`q.io/a:1` on 4 nodes"]);
+    let mut world = nodes(1);
+    world.registry.insert("q.io/a:1".into(), Pull::after(100));
+    world.at(15, Happening::Remove("n1"));
+    run(&world.share(), &args("q.io/a:1")).expect(0, &["on 0 nodes"]);
 }

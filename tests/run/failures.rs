@@ -180,3 +180,10 @@ fn a_pod_that_was_evicted_mid_pull_proves_nothing() {
     // The second pod had to pull from the start.
     assert!(ended.took > seconds(10 + 15 + 40), "{:?}", ended.took);
 }
+
+#[test]
+fn nothing_that_others_write_breaks_a_line() {
+    let (mut world, images) = ten_images(1, 0);
+    world.registry.insert("q.io/bad:1".into(), Pull::fails("first\r\nsecond: not found"));
+    run(&world.share(), &args(&images)).expect(1, &["first second: not found"]);
+}

@@ -8,5 +8,6 @@ mod failures;
 mod faults;
 mod golden;
 mod model;
+mod review;
 mod sound;
 mod stops;

@@ -11,12 +11,14 @@ use prepull::puller::{DaemonSet, Puller};
 use prepull::run::Signal;
 use serde_json::{Value, json};
 
-use super::{ModelEvent, ModelPod, Request, Set, Shared, World};
+use super::{ModelEvent, ModelPod, Request, Set, Shared, World, timestamp};
 
 /// What an admission webhook does to a DaemonSet or to its pods.
 #[derive(Clone, Debug)]
 pub enum Admission {
     DropContainer(&'static str),
+    /// Adds preferences about nodes, and wishes about other pods, to the affinity.
+    Prefer,
     RewriteImages(&'static str, &'static str),
     Sidecar(&'static str),
 }
@@ -34,7 +36,9 @@ pub struct Fault {
 
 #[derive(Clone, Debug)]
 pub enum FaultKind {
-    /// No answer for so long, and then none at all.
+    /// What was asked is done, but the answer says otherwise.
+    DoneBut(u16),
+    /// No answer for so long, or for as long as the run is patient, and then none at all.
     Hang(Duration),
     /// What was asked is done, but the answer is lost.
     LostAnswer,
@@ -86,8 +90,13 @@ impl ModelCluster {
                 Err(status(403, "Forbidden", &format!("User \"x\" cannot {request}")))
             }
             None => effect(&mut world),
+            Some(FaultKind::DoneBut(code)) => {
+                _ = effect(&mut world);
+                Err(status(code, "Timeout", "the server was too slow"))
+            }
             Some(FaultKind::Hang(time)) => {
-                world.advance(time);
+                let patience = world.patience;
+                world.advance(time.min(patience));
                 transport("timed out")
             }
             Some(FaultKind::LostAnswer) => {
@@ -103,7 +112,8 @@ impl ModelCluster {
             Some(FaultKind::Transport) => transport("connection refused"),
         };
         let is_ok = result.is_ok();
-        world.requests.push(Request { at, request, about: about.into(), is_ok });
+        let patience = world.patience;
+        world.requests.push(Request { at, request, about: about.into(), is_ok, patience });
         world.n_asked += 1;
         if world.signal_after == Some(world.n_asked) {
             world.signal = Signal::Stop;
@@ -210,7 +220,12 @@ impl Cluster for ModelCluster {
                 return Err(status(409, "Conflict", "the UID in the precondition does not match"));
             }
             world.drop_pods(|it| it.set == uid);
-            world.sets.remove(name);
+            let now = timestamp(world.wall());
+            let set = world.sets.get_mut(name).expect("found before");
+            match set.object["metadata"]["finalizers"].is_array() {
+                true => set.object["metadata"]["deletionTimestamp"] = now.into(),
+                false => _ = world.sets.remove(name),
+            }
             Ok(())
         })
     }
@@ -234,6 +249,10 @@ impl Cluster for ModelCluster {
         })
     }
 
+    fn be_patient_for(&mut self, most: Duration) {
+        self.0.borrow_mut().patience = most;
+    }
+
     fn server_time(&self) -> Option<SystemTime> {
         let world = self.0.borrow();
         (world.n_asked > 0).then(|| world.wall())
@@ -248,6 +267,16 @@ impl Admission {
     /// What becomes of a DaemonSet on its way in.
     fn change(&self, object: &mut Value) {
         let spec = &mut object["spec"]["template"]["spec"];
+        if let Self::Prefer = self {
+            let term = json!({"weight": 1, "preference": {"matchExpressions": [
+                {"key": "spot", "operator": "DoesNotExist"}
+            ]}});
+            let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
+            spec["affinity"]["nodeAffinity"][preferred] = json!([term]);
+            spec["affinity"]["podAffinity"] = json!({"somethingNew": []});
+            spec["affinity"]["podAntiAffinity"] = json!({});
+            return;
+        }
         let Some(containers) = spec["containers"].as_array_mut() else { return };
         match self {
             Self::DropContainer(name) => containers.retain(|it| it["name"] != *name),
@@ -257,7 +286,7 @@ impl Admission {
                     it["image"] = image.replace(from, to).into();
                 }
             }
-            Self::Sidecar(_) => {}
+            Self::Prefer | Self::Sidecar(_) => {}
         }
     }
 }

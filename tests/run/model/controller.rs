@@ -37,6 +37,10 @@ impl World {
     pub fn sync(&mut self, name: &str) {
         let mut set = self.sets.remove(name).expect("just found");
         set.sync_at = None;
+        if set.object["metadata"]["deletionTimestamp"].is_string() {
+            self.sets.insert(name.into(), set);
+            return;
+        }
         let uid = set.uid().to_owned();
         let mut numbers = Numbers {
             observed_generation: set.object["metadata"]["generation"].as_i64().unwrap_or_default(),

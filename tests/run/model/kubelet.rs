@@ -7,7 +7,7 @@ use prepull::evidence::{
     ContainerState, ContainerStatus, Event, EventMetadata, ObjectReference, Pod, PodMetadata,
     PodOwner, PodSpec, PodStatus, Running, Stopped,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Stored, World};
 
@@ -302,7 +302,15 @@ impl ModelPod {
             },
             spec: PodSpec {
                 node_name: if self.is_bound { self.node.clone() } else { String::new() },
-                ..PodSpec::default()
+                // As the DaemonSet controller writes it.
+                affinity: serde_json::from_value(json!({"nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                        {"matchFields": [
+                            {"key": "metadata.name", "operator": "In", "values": [self.node]}
+                        ]}
+                    ]}
+                }}))
+                .expect("an affinity can be read as one"),
             },
             status: self.published.clone(),
         }

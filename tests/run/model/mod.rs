@@ -29,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use prepull::node::Taint;
 use prepull::run::Signal;
 use serde_json::Value;
 
@@ -75,6 +76,8 @@ pub struct World {
     pub kill_after: Option<usize>,
     pub signal: Signal,
     pub warnings: Vec<String>,
+    /// How long the next request may take, as the run has it.
+    pub patience: Duration,
     /// Objects on a page of a LIST.
     pub page: usize,
     pub seed: u64,
@@ -119,6 +122,8 @@ pub enum Happening {
     Replace(&'static str, PodsOnReplace),
     SetReady(&'static str, bool),
     Signal,
+    /// The node repels what does not tolerate the key.
+    Taint(&'static str, &'static str),
     Uncordon(&'static str),
     WithdrawRights,
 }
@@ -136,6 +141,7 @@ pub struct Request {
     pub request: &'static str,
     pub about: String,
     pub is_ok: bool,
+    pub patience: Duration,
 }
 
 /// The world as the run and the clock share it.
@@ -179,6 +185,7 @@ impl World {
             kill_after: None,
             signal: Signal::None,
             warnings: vec![],
+            patience: Duration::MAX,
             page: 500,
             seed: 1,
             n_uids: 0,
@@ -331,6 +338,10 @@ impl World {
                 open(node);
             }
             Happening::Signal => self.signal = Signal::Stop,
+            Happening::Taint(node, key) => {
+                let (key, effect) = (key.into(), "NoSchedule".into());
+                self.node(node).taints.push(Taint { key, value: String::new(), effect });
+            }
             Happening::Uncordon(node) => {
                 let node = self.node(node);
                 node.cordoned = false;
