@@ -268,6 +268,11 @@ mod tests {
         assert_eq!(pod.controller(), Some("set"));
         assert_eq!(pod.node_name(), None);
         assert_eq!(pod.unschedulable(), Some("Too many pods"));
+        let gated = r#"{"status": {"conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
+        ]}}"#;
+        let gated: Pod = serde_json::from_str(gated).unwrap();
+        assert_eq!(gated.unschedulable(), None);
         let bare: Pod = serde_json::from_str("{}").unwrap();
         assert_eq!((bare.controller(), bare.unschedulable()), (None, None));
         let null = r#"{"metadata": {"ownerReferences": null}, "spec": {"nodeName": "n1"}}"#;

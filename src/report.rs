@@ -229,7 +229,10 @@ impl Report {
                 };
                 let timeout = humantime::format_duration(config.timeout);
                 let advice = match run.fault() {
-                    Some(_) => "check that the API server answers",
+                    Some(fault) if fault.starts_with("cannot ") => {
+                        "check that the API server answers"
+                    }
+                    Some(_) => "look at what keeps it",
                     None => {
                         "a rerun goes on where this one stopped; for more time raise \
                          `timeoutSeconds` here and `--timeout` of helm"
@@ -430,7 +433,10 @@ fn n_held(survey: &Survey, groups: &[GroupRun]) -> usize {
         survey.groups.iter().flat_map(|it| it.eligible.values()).collect();
     names.extend(groups.iter().flat_map(|it| it.targets.nodes.keys()));
     for name in groups.iter().flat_map(|it| it.targets.dropped.keys()) {
-        names.remove(name);
+        // Another group may hold on to it.
+        if !groups.iter().any(|it| it.targets.nodes.contains_key(name)) {
+            names.remove(name);
+        }
     }
     names.len()
 }

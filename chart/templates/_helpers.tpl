@@ -29,7 +29,7 @@ becomes as many entries, and what renders to nothing is left out.
 {{- if kindIs "map" . -}}
 {{- $image = .image -}}
 {{- end -}}
-{{- if or (contains "map[" $image) (contains "<no" $image) -}}
+{{- if regexMatch "^[:@/]|[:@/]$|//|<|map\\[" $image -}}
 {{- printf "images: `%s` is no image reference; a template in it renders a map or nothing" $image | fail -}}
 {{- end -}}
 {{- if eq (include "prepull.image" $) $image -}}

@@ -1086,6 +1086,7 @@ impl<'a> Run<'a> {
                 | Phase::Survey { purpose: Purpose::First, .. }),
                 401 | 403,
             ) if self.now.elapsed < BINDING_DELAY && is_for_want_of_rights(err) => {
+                self.n_failed = n_failed;
                 self.pause = Some(FIRST_PAUSE);
                 phase
             }
@@ -1244,7 +1245,8 @@ impl<'a> Run<'a> {
     }
 
     fn say_progress(&mut self) {
-        let n_targets: usize = self.groups.iter().map(|it| it.targets.nodes.len()).sum();
+        let targets: BTreeSet<_> = self.groups.iter().flat_map(|it| it.targets.names()).collect();
+        let n_targets = targets.len();
         let unfinished = self.unfinished_names();
         let n_done = n_targets.saturating_sub(unfinished.len());
         let names = some_of(unfinished.iter().map(String::as_str));
@@ -1296,7 +1298,9 @@ fn with_advice(err: &ApiError) -> String {
 /// `User "x" cannot list resource "nodes"` (`NewForbidden` in `endpoints/handlers/responsewriters`).
 fn is_for_want_of_rights(err: &ApiError) -> bool {
     match &err.cause {
-        Cause::Status { message, .. } => message.contains(" cannot ") || message.is_empty(),
+        Cause::Status { message, .. } => {
+            message.is_empty() || message.contains("User \"") && message.contains(" cannot ")
+        }
         _ => false,
     }
 }

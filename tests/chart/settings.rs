@@ -54,6 +54,9 @@ fn an_image_that_is_none_of_the_users_is_refused() {
     for (image, complaint) in [
         (own, "is prepull's own image; in a template here `.Values.image` is prepull's"),
         ("{{ include \"prepull.image\" . }}", "is prepull's own image"),
+        ("{{ .Values.global.missing }}:1", "`:1` is no image reference"),
+        ("registry.example/{{ .Values.global.missing }}", "is no image reference"),
+        ("{{ .Values.global.missing | toString }}:1", "is no image reference"),
         (map, "is no image reference; a template in it renders a map or nothing"),
     ] {
         for entry in [json!(image), json!({"image": image, "pullPolicy": "Always"})] {

@@ -187,10 +187,10 @@ impl Scenario {
 
     /// The lines of the hook's log as helm put them on the user's terminal.
     pub fn report(&self, finished: &Finished) -> Vec<String> {
-        let lines = finished.stderr.lines();
+        let lines = finished.stderr.lines().filter(|it| !is_of_client_library(it));
         match self.helm {
             Helm::Three => lines.map(Into::into).collect(),
-            // A record for each pod of the Job, and whatever helm itself has to say.
+            // A record for each pod of the Job.
             Helm::Four => lines.flat_map(unquoted_record).collect(),
         }
     }
@@ -345,10 +345,17 @@ pub fn verdict(report: &[String]) -> &str {
 
 /// The lines of a record such as `level=INFO msg="one\ntwo"`.
 fn unquoted_record(line: &str) -> Vec<String> {
-    let Some((_, quoted)) = line.split_once(" msg=") else { return vec![line.into()] };
+    let Some((_, quoted)) = line.split_once(" msg=") else { return vec![] };
     // Go quotes as JSON does, but for characters that our reports have not.
     let message: String = serde_json::from_str(quoted).unwrap_or_else(|_| quoted.into());
     message.lines().map(Into::into).collect()
+}
+
+/// Whether a line is of Kubernetes' Go libraries, which tell in between of watches that ended:
+/// `I1121 10:10:02.040617   31763 reflector.go:664] "Warning: watch ended with error"`.
+fn is_of_client_library(line: &str) -> bool {
+    let head = line.as_bytes().get(..5);
+    head.is_some_and(|it| b"IWEF".contains(&it[0]) && it[1..].iter().all(u8::is_ascii_digit))
 }
 
 /// A word for this run of the tests.

@@ -187,3 +187,15 @@ fn nothing_that_others_write_breaks_a_line() {
     world.registry.insert("q.io/bad:1".into(), Pull::fails("first\r\nsecond: not found"));
     run(&world.share(), &args(&images)).expect(1, &["first second: not found"]);
 }
+
+/// What ended the run comes first, however many nodes wait for something else.
+#[test]
+fn the_verdict_names_the_certain_failure() {
+    let mut world = nodes(3);
+    let at = ("n2".to_owned(), "q.io/bad:1".to_owned());
+    world.registry_at.insert(at, Pull::fails(NOT_FOUND));
+    world.registry.insert("q.io/away:1".into(), Pull::fails(TIMEOUT));
+    let ended = run(&world.share(), &args("q.io/away:1 q.io/bad:1"));
+    ended.expect(1, &["failed: cannot pull `q.io/bad:1` on 1 node (n2)"]);
+    assert_eq!(ended.report["failures"][1]["image"], "q.io/away:1");
+}

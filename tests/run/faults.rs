@@ -63,6 +63,7 @@ fn one_fault_of_any_request_changes_nothing() {
                 let ended = run(&world, &args("q.io/a:1"));
                 assert_eq!(ended.exit, 0, "{kind:?} {request}: {:#?}", ended.lines);
                 assert!(ended.took < Duration::from_secs(80), "{kind:?} {request}");
+                assert!(!ended.says("may be left"), "{kind:?} {request}: {:#?}", ended.lines);
             }
         }
     }
