@@ -463,7 +463,8 @@ fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
             let image = &mut images[place];
             image.absent = count(Presence::Absent);
             image.unknown = count(Presence::Unknown);
-            image.present = found.eligible.len() - image.absent - image.unknown;
+            // A list may name a node twice, when it changes between two pages.
+            image.present = found.eligible.len().saturating_sub(image.absent + image.unknown);
         }
     }
     for target in run.groups().iter().flat_map(|it| it.targets.nodes.values()) {
