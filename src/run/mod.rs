@@ -2,7 +2,7 @@
 //!
 //! [`Run::step`] takes one observation and returns one action. It has no clock, no socket and no
 //! signal handler: time and signals come in with every step, so that whole runs, with everything
-//! that may go wrong in them, can be driven over a model of a cluster. [`drive`] is the loop that
+//! that may go wrong in them, can be driven over a model of a cluster. [`drive()`] is the loop that
 //! performs the actions for real.
 
 mod drive;
