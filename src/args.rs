@@ -39,7 +39,7 @@ Options of run and check:
       --timeout DURATION       give up after so long, from the start of the Job [default: 270s]
       --interval DURATION      pause between looks at the DaemonSet [default: 2s]
       --failure-policy POLICY  Fail, or Ignore: report a failure and exit 0 [default: Fail]
-      --strict                 no eligible node is a failure
+      --strict                 no eligible node, for all or for one image, is a failure
       --allow-unknown          check: unknown counts as present
       --dry-run                look, and say what would be pulled
       --output FORMAT          text or json [default: text]

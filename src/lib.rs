@@ -16,14 +16,16 @@
 //! # What holds everywhere
 //!
 //! - **The rule of proof.** "Ready" means that every eligible node, by uid, gave evidence for
-//!   every image of its group, or is listed by name and reason. Evidence is the node's own list
-//!   at the first look, or a container of our own DaemonSet's pod on that node. The numbers of a
-//!   DaemonSet say when to look and prove nothing.
+//!   every image of its group, or is listed by name and reason. Evidence is the node's own list,
+//!   or a container of our own DaemonSet's pod on that node. The numbers of a DaemonSet say when to
+//!   look and prove nothing.
 //! - All modules but `kube`, `clock`, `hold` and `run::drive` are pure: plain data in, plain data
-//!   out. They import nothing from `kube`, and see no clock, no socket and no signal.
+//!   out. They import nothing from `kube`, and see no clock, no socket and no signal. Only `args`
+//!   reads files besides, those that the command line names.
 //! - Only `run` decides to create or to delete. Only `main` ends the process.
 //! - The token never leaves `kube`.
-//! - A run that has nothing to do costs one look at the nodes and creates nothing.
+//! - A run that has nothing to do costs one look at the nodes and creates nothing. What a killed
+//!   first try of the same Job made is then left to the Job, which owns it.
 
 pub mod args;
 pub mod clock;
