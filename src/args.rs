@@ -16,6 +16,7 @@ use crate::puller::OwnerReference;
 use crate::report::{FailurePolicy, Judgement, Strictness, Unknown, Verbosity};
 use crate::run::{Config, Mode};
 use crate::settings::{ImageEntry, Settings};
+use crate::share::Share;
 use crate::survey::{Group, Wanted};
 use crate::words::plain;
 
@@ -38,6 +39,9 @@ Options of run and check:
       --puller-image IMAGE     prepull's own image, for the puller's init container
       --timeout DURATION       give up after so long, from the start of the Job [default: 270s]
       --interval DURATION      pause between looks at the DaemonSet [default: 2s]
+      --max-nodes-at-once N    so many nodes, or N%, may be unfinished at a time [default: all]
+      --pods-per-node N        pull with so many pods on each node, for kubelets that pull in
+                               parallel [default: 1]
       --failure-policy POLICY  Fail, or Ignore: report a failure and exit 0 [default: Fail]
       --strict                 no eligible node, for all or for one image, is a failure
       --allow-unknown          check: unknown counts as present
@@ -66,6 +70,9 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(270);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+/// More pods would only wait for one another: kubelets that pull in parallel do so with a handful
+/// of images (`maxParallelImagePulls`), and every pod takes one of the node's 110 places.
+const MOST_PODS_PER_NODE: usize = 10;
 
 /// What the process is asked to do.
 #[derive(Debug)]
@@ -157,6 +164,8 @@ fn run_args(
     let own_image = value(&mut args, "--puller-image")?.unwrap_or_else(|| OWN_IMAGE.into());
     let timeout = duration(&mut args, "--timeout")?.unwrap_or(DEFAULT_TIMEOUT);
     let interval = duration(&mut args, "--interval")?.unwrap_or(DEFAULT_INTERVAL);
+    let max_nodes_at_once = share(&mut args, "--max-nodes-at-once")?;
+    let pods_per_node = pods_per_node(&mut args)?;
     let failure_policy = choice(
         &mut args,
         "--failure-policy",
@@ -230,6 +239,7 @@ fn run_args(
         images.extend(read_images(&file)?);
     }
     let (wanted, groups) = wanted(images, &settings)?;
+    let groups = dealt(groups, pods_per_node);
     if wanted.is_empty() {
         return usage("no images: name at least one, or use `--filename` or `--settings`".into());
     }
@@ -247,6 +257,7 @@ fn run_args(
         own_image,
         timeout,
         interval,
+        max_nodes_at_once,
         puller: settings.puller,
         id,
         owner,
@@ -307,6 +318,19 @@ fn wanted(
         }
     }
     Ok((wanted, groups))
+}
+
+/// Deals the images of each group over so many groups, as far as there are images. The kubelet
+/// pulls the images of one pod one after the other, and those of several at once where it may.
+fn dealt(groups: Vec<Group>, pods_per_node: usize) -> Vec<Group> {
+    let hands = groups.into_iter().flat_map(|group| {
+        let n_hands = pods_per_node.min(group.images.len());
+        (0..n_hands).map(move |hand| Group {
+            placement: group.placement.clone(),
+            images: group.images.iter().copied().skip(hand).step_by(n_hands).collect(),
+        })
+    });
+    hands.collect()
 }
 
 fn placement(entry: &ImageEntry, settings: &Settings) -> Placement {
@@ -385,6 +409,29 @@ fn duration(args: &mut Arguments, name: &'static str) -> Result<Option<Duration>
         ))
     })?;
     Ok(Some(duration))
+}
+
+/// Zero nodes would mean to wait for ever.
+fn share(args: &mut Arguments, name: &'static str) -> Result<Option<Share>, UsageError> {
+    let Some(text) = value(args, name)? else { return Ok(None) };
+    match Share::parse(&text) {
+        Ok(Share::Nodes(0) | Share::Percent(0)) => {
+            usage(format!("`{name}` `{text}` lets no node in: use 1 or more, or leave it out"))
+        }
+        Ok(share) => Ok(Some(share)),
+        Err(cause) => usage(format!("`{name}` `{text}` is no number of nodes: {cause}")),
+    }
+}
+
+fn pods_per_node(args: &mut Arguments) -> Result<usize, UsageError> {
+    let name = "--pods-per-node";
+    let Some(text) = value(args, name)? else { return Ok(1) };
+    match text.parse() {
+        Ok(n) if (1..=MOST_PODS_PER_NODE).contains(&n) => Ok(n),
+        _ => usage(format!(
+            "`{name}` `{text}` is no number of pods: use a number from 1 to {MOST_PODS_PER_NODE}"
+        )),
+    }
 }
 
 fn choice<T: Copy>(

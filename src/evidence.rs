@@ -184,6 +184,15 @@ impl ContainerStatus {
     }
 }
 
+impl ContainerStatus {
+    /// The digest of the image as the runtime tells it, `sha256:...`, if it tells more than the id
+    /// of the image's configuration: `docker.io/library/app@sha256:...`.
+    pub fn digest(&self) -> Option<&str> {
+        let (_, digest) = self.image_id.split_once('@')?;
+        Some(digest)
+    }
+}
+
 impl Event {
     /// The container the event is about: the name inside the braces of
     /// `spec.containers{NAME}` or `spec.initContainers{NAME}`.

@@ -65,7 +65,7 @@ impl ImageRef {
             return Err("the repository name must be lowercase");
         }
         let domain_form = match written.split_once('/') {
-            Some((first, _)) if first == domain || first == LEGACY_DOMAIN => Domain::Written,
+            Some((first, _)) if is_host(first) && is_domain(first) => Domain::Written,
             _ => Domain::Implied,
         };
         let rest = match domain == DEFAULT_DOMAIN && !rest.contains('/') {
@@ -111,13 +111,24 @@ impl ImageRef {
         }
     }
 
+    /// Domain and path, normalised.
+    pub fn repository(&self) -> &str {
+        &self.name
+    }
+
+    pub fn digest(&self) -> Option<&str> {
+        self.digest.as_deref()
+    }
+
     /// The last component of the path, which people call the image by.
     pub fn last_component(&self) -> &str {
         self.name.rsplit('/').next().unwrap_or(&self.name)
     }
 
     /// Whether the reference says its registry. If not, CRI-O's `registries.conf` does, and the
-    /// name a node lists may be another.
+    /// name a node lists may be another. To CRI-O a single label is none, even in uppercase.
+    ///
+    /// Source: `IsShortName` of the Go package `go.podman.io/image/v5/pkg/shortnames`.
     pub fn has_domain(&self) -> bool {
         self.domain == Domain::Written
     }
@@ -147,24 +158,31 @@ fn split_domain(written: &str) -> (&str, &str) {
     if first == LEGACY_DOMAIN {
         return (DEFAULT_DOMAIN, rest);
     }
-    let is_domain = first == "localhost"
-        || first.contains(['.', ':'])
-        || first.bytes().any(|b| b.is_ascii_uppercase());
-    if is_domain { (first, rest) } else { (DEFAULT_DOMAIN, written) }
+    match is_host(first) || first.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => (first, rest),
+        false => (DEFAULT_DOMAIN, written),
+    }
+}
+
+/// Whether the first part of a name can be nothing but a host.
+fn is_host(first: &str) -> bool {
+    first == "localhost" || first.contains(['.', ':'])
 }
 
 fn check_name(domain: &str, path: &str) -> Result<(), &'static str> {
     if !path.split('/').all(is_path_component) {
         return Err("the repository name is not valid");
     }
-    if path.len() > LONGEST_PATH {
-        return Err("the repository name is longer than 255 characters");
+    let length = match is_domain(domain) {
+        true => path.len(),
+        // The Go package's expression takes it into the path, as in `a_b.c/d`.
+        false if is_path_component(domain) => domain.len() + 1 + path.len(),
+        false => return Err("the registry is not a valid host name"),
+    };
+    match length <= LONGEST_PATH {
+        true => Ok(()),
+        false => Err("the repository name is longer than 255 characters"),
     }
-    // The Go package's expression falls back to a name without a domain, as in `a_b.c/d`.
-    if !is_domain(domain) && !is_path_component(domain) {
-        return Err("the registry is not a valid host name");
-    }
-    Ok(())
 }
 
 /// `[a-z0-9]+` joined by one of `.`, `_`, `__` or any number of `-`.
@@ -293,6 +311,10 @@ mod tests {
         }
         assert!(ImageRef::parse(&long_path[..257 - 1 - 1]).is_ok());
         assert!(ImageRef::parse(&long_tag[..2 + 128]).is_ok());
+        // A first component that is no host counts.
+        let long_path = format!("a_b.c/{}", "d".repeat(250));
+        assert!(ImageRef::parse(&long_path).is_err());
+        assert!(ImageRef::parse(&long_path[..255]).is_ok());
         let upper = format!("a@{}", DIGEST.to_ascii_uppercase());
         assert!(ImageRef::parse(&upper).is_err());
     }
@@ -322,6 +344,10 @@ mod tests {
             ("docker.io/a", true),
             ("index.docker.io/a", true),
             ("q.io/a", true),
+            ("localhost/a", true),
+            ("x:5000/a", true),
+            ("Upper/a", false),
+            ("a_b.c/d", false),
         ] {
             assert_eq!(ImageRef::parse(written).unwrap().has_domain(), has_domain, "{written}");
         }

@@ -9,7 +9,7 @@
 //! - [`puller`]: the DaemonSet that pulls. [`evidence`]: what its pods and their events prove.
 //! - [`verdict`]: what the kubelet's words about a failed pull mean.
 //! - [`run`]: the sequence, as a state machine, and the loop that performs its actions.
-//! - [`report`]: what a reader is told; [`words`]: pieces of text.
+//! - [`report`]: what a reader is told; [`words`] and [`share`]: pieces of text and of numbers.
 //! - [`cluster`]: what a run asks of a cluster, as a trait. [`kube`]: the API server behind it.
 //! - [`clock`]: time and signals. [`hold`]: what runs inside the puller's pods.
 //!
@@ -40,6 +40,7 @@ pub mod puller;
 pub mod report;
 pub mod run;
 pub mod settings;
+pub mod share;
 pub mod survey;
 pub mod verdict;
 pub mod words;

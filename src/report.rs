@@ -8,14 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::run::{Config, GroupRun, Item, Mode, Outcome, Run, Target};
-use crate::survey::{Presence, Survey};
-use crate::words::{NAMES_SHOWN, list_of, nodes};
+use crate::run::{Config, Dropped, GroupRun, Item, Mode, Outcome, Run, Target};
+use crate::survey::{Holders, Presence, Survey};
+use crate::words::{NAMES_SHOWN, list_of, nodes, some_of};
 
 /// The version of the JSON report; it grows when a field changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
 /// Lines of one kind, so that the whole report stays below 40 lines.
 const LINES_SHOWN: usize = 10;
+/// `sha256:` and 12 hex digits.
+const DIGEST_SHOWN: usize = 19;
 
 /// The exit codes, which the Job's pod failure policy and people's scripts build on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,6 +87,9 @@ struct NodesReport {
     left_out: BTreeMap<String, Vec<String>>,
     /// Node to reason: targets at first, and later no more.
     dropped: BTreeMap<String, String>,
+    /// Node to reason: targets that lack something, which is no failure unless `--strict` asks for
+    /// it.
+    forgiven: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,6 +105,17 @@ struct ImageReport {
     pulled: usize,
     /// Nodes on which it is not proved.
     missing: usize,
+    /// What the nodes say that its tag stands for; more than one entry where the tag has moved.
+    digests: Vec<DigestReport>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DigestReport {
+    digest: String,
+    nodes: usize,
+    /// The first few of them.
+    examples: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -132,6 +148,7 @@ impl Report {
             notes: run.notes().to_vec(),
             verdict: String::new(),
         };
+        report.notes.extend(report.images.iter().filter_map(ImageReport::moved_tag));
         report.verdict = report.sentence(config, run, &outcome);
         if exit != end.exit {
             report.verdict += " (exit code 0 by the failure policy `Ignore`)";
@@ -180,6 +197,13 @@ impl Report {
             let dropped = list_of(dropped.iter().map(String::as_str), shown);
             lines.push(format!("no longer waited for: {dropped}"));
         }
+        if !self.nodes.forgiven.is_empty() {
+            let forgiven: Vec<_> =
+                self.nodes.forgiven.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+            let n_forgiven = nodes(forgiven.len());
+            let forgiven = list_of(forgiven.iter().map(String::as_str), shown);
+            lines.push(format!("warning: {n_forgiven} may lack images: {forgiven}"));
+        }
         let notes = self.notes.iter().map(|it| format!("note: {it}"));
         lines.extend(limited(notes, "notes"));
         lines.push(self.verdict.clone());
@@ -206,7 +230,12 @@ impl Report {
             }
             None => String::new(),
         };
-        if self.outcome == STRICTLY_FAILED && n_homeless > 0 {
+        let forgiven = self.nodes.forgiven.keys().map(String::as_str);
+        let without = match self.nodes.forgiven.len() {
+            0 => without,
+            n => format!("{without}; not on {} without room: {}", nodes(n), some_of(forgiven)),
+        };
+        if self.outcome == STRICTLY_FAILED {
             return format!("failed, as asked by `--strict`{without}");
         }
         match outcome {
@@ -252,7 +281,8 @@ impl Report {
             }
             Outcome::Ready
                 if run.groups().iter().all(|it| it.targets.nodes.is_empty())
-                    && self.nodes.dropped.is_empty() =>
+                    && self.nodes.dropped.is_empty()
+                    && self.nodes.forgiven.is_empty() =>
             {
                 format!("ready: {eligible} had {images} already{without}")
             }
@@ -309,7 +339,7 @@ impl ImageReport {
     }
 
     fn line(&self) -> String {
-        let Self { image, present, absent, unknown, pulled, missing } = self;
+        let Self { image, present, absent, unknown, pulled, missing, digests } = self;
         let mut parts = vec![];
         if *present > 0 {
             parts.push(("already on", *present));
@@ -330,7 +360,37 @@ impl ImageReport {
         }
         let parts: Vec<_> =
             parts.into_iter().map(|(word, n_nodes)| format!("{word} {}", nodes(n_nodes))).collect();
-        format!("{image}: {}", parts.join(", "))
+        let digest = match digests.as_slice() {
+            [one] => format!(" ({})", one.shown()),
+            _ => String::new(),
+        };
+        format!("{image}{digest}: {}", parts.join(", "))
+    }
+
+    /// Says that nodes hold different things under the image's tag.
+    fn moved_tag(&self) -> Option<String> {
+        if self.digests.len() < 2 {
+            return None;
+        }
+        let on = self.digests.iter().map(|it| {
+            let names = some_of(it.examples.iter().map(String::as_str));
+            let n_more = it.nodes - it.examples.len();
+            let more = if n_more > 0 { format!(" and {n_more} more") } else { String::new() };
+            format!("{} on {names}{more}", it.shown())
+        });
+        Some(format!(
+            "nodes hold different images under the name `{}`: {}: pin the digest, or pull it with \
+             the policy `Always`",
+            self.image,
+            on.collect::<Vec<_>>().join(", ")
+        ))
+    }
+}
+
+impl DigestReport {
+    /// Enough of it to tell it from others, as docker and crictl show it.
+    fn shown(&self) -> &str {
+        self.digest.get(..DIGEST_SHOWN).unwrap_or(&self.digest)
     }
 }
 
@@ -382,7 +442,7 @@ fn end(
 ) -> End {
     if judgement.strictness == Strictness::Strict
         && matches!(outcome, Outcome::Checked | Outcome::Ready)
-        && homeless(images, nodes).next().is_some()
+        && (homeless(images, nodes).next().is_some() || !nodes.forgiven.is_empty())
     {
         return End { word: STRICTLY_FAILED, exit: Exit::Failed };
     }
@@ -406,7 +466,12 @@ fn end(
 
 fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
     let dropped = groups.iter().flat_map(|it| &it.targets.dropped);
-    let dropped = dropped.map(|(name, why)| (name.clone(), why.to_string())).collect();
+    let (forgiven, dropped): (Vec<_>, Vec<_>) =
+        dropped.partition(|(_, why)| **why == Dropped::NoRoom);
+    let told = |nodes: Vec<(&String, &Dropped)>| {
+        nodes.into_iter().map(|(name, why)| (name.clone(), why.to_string())).collect()
+    };
+    let (forgiven, dropped) = (told(forgiven), told(dropped));
     match survey {
         Some(survey) => NodesReport {
             total: survey.n_nodes,
@@ -417,11 +482,18 @@ fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
                 .map(|(reason, names)| (reason.to_string(), names.clone()))
                 .collect(),
             dropped,
+            forgiven,
         },
         // Without a look at the nodes, those are known that a pod was on.
         None => {
             let names: BTreeSet<_> = groups.iter().flat_map(|it| it.targets.nodes.keys()).collect();
-            NodesReport { total: names.len(), eligible: names.len(), dropped, ..Default::default() }
+            NodesReport {
+                total: names.len(),
+                eligible: names.len(),
+                left_out: BTreeMap::new(),
+                dropped,
+                forgiven,
+            }
         }
     }
 }
@@ -445,13 +517,15 @@ fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
     let mut images: Vec<_> = config
         .wanted
         .iter()
-        .map(|it| ImageReport {
+        .enumerate()
+        .map(|(place, it)| ImageReport {
             image: it.image.to_string(),
             present: 0,
             absent: 0,
             unknown: 0,
             pulled: 0,
             missing: 0,
+            digests: digests(place, config, run),
         })
         .collect();
     let surveyed = run.survey().map(|it| it.groups.as_slice()).unwrap_or_default();
@@ -475,6 +549,27 @@ fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
         images.iter_mut().for_each(|it| it.missing = 0);
     }
     images
+}
+
+/// What the tag of an image stands for, by what the nodes list and what the pods pulled. A digest
+/// in the reference stands for itself.
+fn digests(place: usize, config: &Config, run: &Run<'_>) -> Vec<DigestReport> {
+    if config.wanted[place].image.digest().is_some() {
+        return vec![];
+    }
+    let listed = run.survey().and_then(|it| it.digests.get(&place));
+    let mut holders: BTreeMap<String, Holders> = listed.cloned().unwrap_or_default();
+    for (name, target) in run.groups().iter().flat_map(|it| &it.targets.nodes) {
+        if let Some(digest) = target.digests.get(&place) {
+            holders.entry(digest.to_string()).or_default().add(name);
+        }
+    }
+    let reports = holders.into_iter().map(|(digest, it)| DigestReport {
+        digest,
+        nodes: it.n_nodes,
+        examples: it.names,
+    });
+    reports.collect()
 }
 
 /// What failed where, nodes of the same cause together: the certain failures first, then by the
@@ -546,7 +641,8 @@ mod tests {
     fn an_images_line_says_what_is_known() {
         let line = |[present, absent, unknown, pulled, missing]: [usize; 5]| {
             let image = "q.io/a:1".into();
-            ImageReport { image, present, absent, unknown, pulled, missing }.line()
+            let digests = vec![];
+            ImageReport { image, present, absent, unknown, pulled, missing, digests }.line()
         };
         assert_eq!(line([3, 0, 0, 0, 0]), "q.io/a:1: already on 3 nodes");
         assert_eq!(line([1, 2, 0, 2, 0]), "q.io/a:1: already on 1 node, pulled on 2 nodes");
@@ -581,6 +677,7 @@ mod tests {
             unknown,
             pulled: 0,
             missing: 0,
+            digests: vec![],
         };
         let lenient = Judgement {
             failure_policy: FailurePolicy::Fail,

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::image::{ImageRef, PullPolicy};
-use crate::node::{LeftOut, Node, Placement, eligible};
+use crate::node::{LeftOut, Node, NodeImage, Placement, eligible};
+use crate::words::NAMES_SHOWN;
 
 /// `nodeStatusMaxImages`: a list of so many images may have been cut.
 ///
@@ -55,6 +56,8 @@ pub struct Survey {
     pub groups: Vec<GroupSurvey>,
     /// The names of the nodes that no group may go to, by the reason the first group gives.
     pub left_out: BTreeMap<LeftOut, Vec<String>>,
+    /// For each image with a tag, by its place: the digests under which nodes list it.
+    pub digests: BTreeMap<usize, BTreeMap<String, Holders>>,
     /// Images that CRI-O nodes can not be asked for, because they name no registry.
     pub unmatchable: BTreeSet<usize>,
 }
@@ -67,6 +70,14 @@ pub struct GroupSurvey {
     pub lacking: Vec<Lacking>,
     /// The others: name to reason.
     pub left_out: BTreeMap<String, LeftOut>,
+}
+
+/// Nodes that hold the same thing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Holders {
+    pub n_nodes: usize,
+    /// The first few of them.
+    pub names: Vec<String>,
 }
 
 /// A node that lacks images.
@@ -86,6 +97,7 @@ impl Survey {
             n_nodes: 0,
             groups: groups.iter().map(|_| GroupSurvey::default()).collect(),
             left_out: BTreeMap::new(),
+            digests: BTreeMap::new(),
             unmatchable: BTreeSet::new(),
         }
     }
@@ -109,6 +121,9 @@ impl Survey {
                 let presence = list.presence(&wanted[place]);
                 if presence != Presence::Present {
                     images.insert(place, presence);
+                } else if let Some(digest) = list.digest(&wanted[place]) {
+                    let digests = self.digests.entry(place).or_default();
+                    digests.entry(digest).or_default().add(&meta.name);
                 }
                 if list.resolves_short_names && !wanted[place].image.has_domain() {
                     self.unmatchable.insert(place);
@@ -138,22 +153,32 @@ impl Survey {
     }
 }
 
+impl Holders {
+    pub fn add(&mut self, name: &str) {
+        self.n_nodes += 1;
+        if self.names.len() < NAMES_SHOWN {
+            self.names.push(name.to_owned());
+        }
+    }
+}
+
 /// A node's list of images under their normalised names.
-struct NodeList {
-    names: BTreeSet<String>,
+struct NodeList<'a> {
+    /// Name to entry of the list.
+    names: BTreeMap<String, &'a NodeImage>,
     /// Whether the list may leave images or names out.
     may_be_cut: bool,
     /// Whether the runtime, and not the reference, decides about the registry of a short name.
     resolves_short_names: bool,
 }
 
-impl NodeList {
-    fn of(node: &Node) -> Self {
+impl<'a> NodeList<'a> {
+    fn of(node: &'a Node) -> Self {
         let images = &node.status.images;
         let names = images
             .iter()
-            .flat_map(|it| &it.names)
-            .filter_map(|it| Some(ImageRef::parse(it).ok()?.listed_name()))
+            .flat_map(|entry| entry.names.iter().map(move |name| (name, entry)))
+            .filter_map(|(name, entry)| Some((ImageRef::parse(name).ok()?.listed_name(), entry)))
             .collect();
         // A node that lists nothing at all has been told to list nothing: every node holds at
         // least the image of its pods' sandboxes.
@@ -169,17 +194,30 @@ impl NodeList {
         if short || wanted.pull_policy == PullPolicy::Always {
             return Presence::Unknown;
         }
-        if self.names.contains(&wanted.image.listed_name()) {
+        if self.names.contains_key(&wanted.image.listed_name()) {
             return Presence::Present;
         }
         if self.may_be_cut { Presence::Unknown } else { Presence::Absent }
+    }
+
+    /// What the tag of an image that is listed stands for on this node.
+    fn digest(&self, wanted: &Wanted) -> Option<String> {
+        if wanted.image.digest().is_some() {
+            return None;
+        }
+        let entry = self.names.get(&wanted.image.listed_name())?;
+        entry.names.iter().find_map(|name| {
+            let name = ImageRef::parse(name).ok()?;
+            let is_it = name.repository() == wanted.image.repository();
+            is_it.then(|| name.digest().map(str::to_owned))?
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{NodeCondition, NodeImage};
+    use crate::node::NodeCondition;
 
     fn wanted(image: &str) -> Wanted {
         let image = ImageRef::parse(image).unwrap();

@@ -7,8 +7,10 @@
 
 mod drive;
 mod targets;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::{self, Discriminant};
 use std::time::{Duration, SystemTime};
@@ -18,14 +20,17 @@ use crate::evidence::{Event, Pod};
 use crate::node::{LeftOut, Node};
 use crate::puller::{
     DaemonSet, Destination, EXPIRES_ANNOTATION, NAME_LABEL, OwnerReference, Plan, Puller,
-    PullerStatus, RUN_LABEL, changes, container_name, destination_patch, does_the_same, manifest,
+    PullerPodSpec, PullerStatus, RUN_LABEL, changes, container_name, destination_patch,
+    does_the_same, manifest,
 };
 use crate::settings::PullerSettings;
+use crate::share::Share;
 use crate::survey::{Group, GroupSurvey, Lacking, Survey, Wanted};
 use crate::words::{nodes, some_of};
+use window::{Pulling, Standing, Window};
 
 pub use drive::{Clock, drive};
-pub use targets::{Added, Dropped, Failure, Item, Target, Targets};
+pub use targets::{Added, Dropped, Failure, Item, Obstacle, Target, Targets};
 
 /// Pods are looked at this often while numbers do not say that it is worth it sooner, the first
 /// few times after 3, 6 and 9 seconds: a misspelt image is known at once.
@@ -58,8 +63,10 @@ const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
 /// Pauses between tries of a request that failed, without a `Retry-After`.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-/// How often a puller that somebody deletes is made again.
+/// How often a puller that somebody deletes or edits is made again.
 const MOST_REMAKES: u32 = 2;
+/// A node that runs as many pods as it may is forgiven after so long: others may end meanwhile.
+const NO_ROOM_GRACE: Duration = Duration::from_secs(30);
 /// So much of the run's id stands in a DaemonSet's name.
 const ID_IN_NAME: usize = 10;
 /// Events of pods that warn; the others are many and prove nothing that pods do not.
@@ -78,6 +85,8 @@ pub struct Config {
     /// From the start of the Job, where there is one.
     pub timeout: Duration,
     pub interval: Duration,
+    /// So many nodes may be unfinished at a time; of the eligible ones, where it is a percentage.
+    pub max_nodes_at_once: Option<Share>,
     pub puller: PullerSettings,
     /// Tells this run's pullers from those of any other: the owner's uid, or a random word.
     pub id: String,
@@ -199,7 +208,8 @@ pub struct Run<'a> {
     sight: Sight,
     survey: Option<Survey>,
     groups: Vec<GroupRun>,
-    /// Groups whose puller has to be made, or sent to more nodes.
+    window: Option<Window>,
+    /// Groups whose puller has to be made, or sent to other nodes.
     to_place: Vec<usize>,
     round: u32,
     /// The numbers changed in a way that makes a look at the pods worth it.
@@ -246,8 +256,14 @@ pub enum Line {
 pub struct GroupRun {
     pub targets: Targets,
     puller: PullerState,
+    /// What the API server made of it, to tell whether somebody edits it.
+    made_as: PullerPodSpec,
+    /// The nodes it was sent to, where there is a window.
+    sent_to: BTreeSet<String>,
     seen: PullerStatus,
     n_remakes: u32,
+    /// Since when a node is known to run as many pods as it may.
+    no_room_since: BTreeMap<String, Duration>,
     /// Where nodes may not be listed: the nodes that had a pod in the look under way, and how many
     /// pods had no node yet.
     with_pod: BTreeSet<String>,
@@ -277,6 +293,22 @@ enum PullerState {
     Stale {
         uid: String,
     },
+}
+
+/// What somebody else did to a puller.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Loss {
+    Deleted,
+    Edited,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deleted => "deleted",
+            Self::Edited => "edited",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -337,6 +369,7 @@ impl<'a> Run<'a> {
             sight: Sight::Nodes,
             survey: None,
             groups: vec![],
+            window: None,
             to_place: vec![],
             round: 0,
             look_wanted: LookWanted::No,
@@ -493,14 +526,22 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Few targets are named one by one. For many, and where they are not known, the group's own
-    /// selector and affinity stand.
+    /// Few targets are named one by one, and those that a window lets in. For many, and where they
+    /// are not known, the group's own selector and affinity stand.
     fn destination(&self, group: usize) -> Destination<'_> {
+        if let Some(window) = &self.window {
+            return Destination::Nodes(self.let_in(window, group).into_iter().collect());
+        }
         let names = self.groups[group].targets.names();
         match self.sight {
             Sight::Nodes if names.len() <= MOST_NAMED_NODES => Destination::Nodes(names),
             _ => Destination::Everywhere,
         }
+    }
+
+    fn let_in<'b>(&'b self, window: &'b Window, group: usize) -> BTreeSet<&'b str> {
+        let targets = &self.groups[group].targets.nodes;
+        window.names(MOST_NAMED_NODES).filter(|it| targets.contains_key(*it)).collect()
     }
 
     // === Time ===
@@ -600,7 +641,10 @@ impl<'a> Run<'a> {
             (Phase::Create { group }, Answer::Puller(made)) => self.made(group, &made),
             (Phase::TakeOver { group }, Answer::Puller(found)) => self.take_over(group, &found),
             (Phase::Replace { group, .. }, Answer::Deleted) => Phase::Create { group },
-            (Phase::Patch { .. }, Answer::Puller(_)) => self.place_next(),
+            (Phase::Patch { group }, Answer::Puller(patched)) => {
+                self.placed(group, &patched);
+                self.place_next()
+            }
             (Phase::Poll { group }, Answer::Puller(puller)) => self.polled(group, &puller),
             (Phase::Pods { .. }, Answer::Pods(page)) => self.saw_pods(&page),
             (Phase::Events { .. }, Answer::Events(page)) => {
@@ -653,12 +697,12 @@ impl<'a> Run<'a> {
                 self.config.wanted[*place].image
             ));
         }
-        for (group, found) in self.config.groups.iter().zip(&survey.groups) {
-            if found.eligible.is_empty() && survey.n_eligible() > 0 {
-                self.notes.push(no_place(self.config, group, found));
+        let n_eligible = survey.n_eligible();
+        for (index, found) in survey.groups.iter().enumerate() {
+            if found.eligible.is_empty() && n_eligible > 0 {
+                self.notes.extend(no_place(self.config, index, found));
             }
         }
-        let n_eligible = survey.n_eligible();
         let complete = survey.is_complete();
         let groups = survey.groups.iter().enumerate();
         self.groups = groups.map(|(group, it)| self.group_run(group, &it.lacking)).collect();
@@ -672,7 +716,18 @@ impl<'a> Run<'a> {
             Mode::Run if complete => return self.finish(Outcome::Ready),
             Mode::Run => {}
         }
+        self.window = self.config.max_nodes_at_once.map(|it| self.window_of(it.of(n_eligible)));
         self.before_placing()
+    }
+
+    fn window_of(&mut self, size: usize) -> Window {
+        if size > MOST_NAMED_NODES {
+            self.notes.push(format!(
+                "no more than {MOST_NAMED_NODES} nodes are pulled for at once: a DaemonSet names \
+                 them one by one"
+            ));
+        }
+        Window::new(size.min(MOST_NAMED_NODES))
     }
 
     /// Without the right to list nodes: every node of the group gets a pod, and the pods tell the
@@ -680,6 +735,13 @@ impl<'a> Run<'a> {
     fn start_blind(&mut self, err: &ApiError) -> Phase {
         if self.config.mode != Mode::Run {
             return self.fail(with_advice(err));
+        }
+        if self.config.max_nodes_at_once.is_some() {
+            let cause = format!(
+                "{err}: `--max-nodes-at-once` needs the right to list nodes: grant it, or leave \
+                 the option out"
+            );
+            return self.finish(Outcome::Usage { cause });
         }
         self.sight = Sight::PodsAlone;
         self.notes.push(format!(
@@ -697,8 +759,11 @@ impl<'a> Run<'a> {
         GroupRun {
             targets: Targets::new(lacking, names.collect()),
             puller: PullerState::None,
+            made_as: PullerPodSpec::default(),
+            sent_to: BTreeSet::new(),
             seen: PullerStatus::default(),
             n_remakes: 0,
+            no_room_since: BTreeMap::new(),
             with_pod: BTreeSet::new(),
             n_unplaced: 0,
             empty_since: None,
@@ -729,7 +794,10 @@ impl<'a> Run<'a> {
         if let Some(leftover) = expired.pop() {
             return Phase::RemoveLeftover { leftover, rest: expired };
         }
-        self.to_place = (0..self.groups.len()).filter(|&it| !self.is_done(it)).collect();
+        if self.window.is_none() {
+            self.to_place = (0..self.groups.len()).filter(|&it| !self.is_done(it)).collect();
+        }
+        self.fill_window();
         self.place_next()
     }
 
@@ -747,19 +815,77 @@ impl<'a> Run<'a> {
             None => {
                 self.last_progress = self.now.elapsed;
                 self.last_look = self.now.elapsed;
-                self.rest()
+                self.fill_window();
+                if self.to_place.is_empty() { self.rest() } else { self.place_next() }
             }
         }
+    }
+
+    /// Lets further nodes in as others finish. Where a node that has not finished is to leave a
+    /// DaemonSet, that comes first, so that there are never too many in all of them together.
+    fn fill_window(&mut self) {
+        let Some(mut window) = self.window.take() else { return };
+        let now = self.now.elapsed;
+        let standings = self.standings();
+        window.observe(&standings, now);
+        let is_to_leave = |run: &GroupRun, name: &str| {
+            !window.is_at_work(name)
+                && (standings.contains_key(name) || !run.targets.nodes.contains_key(name))
+        };
+        let has_one_to_leave =
+            |run: &&GroupRun| run.sent_to.iter().any(|name| is_to_leave(run, name));
+        if self.groups.iter().find(has_one_to_leave).is_none() {
+            window.admit(&standings, now);
+        }
+        for group in 0..self.groups.len() {
+            let names = self.let_in(&window, group);
+            let run = &self.groups[group];
+            let is_sent = names.iter().copied().eq(run.sent_to.iter().map(String::as_str));
+            let is_for_nobody = names.is_empty() && run.puller == PullerState::None;
+            if !is_sent && !is_for_nobody && !self.to_place.contains(&group) {
+                self.to_place.push(group);
+            }
+        }
+        self.window = Some(window);
+    }
+
+    /// The unfinished nodes, over all groups.
+    fn standings(&self) -> BTreeMap<&str, Standing> {
+        let mut standings = BTreeMap::new();
+        for (name, target) in self.groups.iter().flat_map(|it| it.targets.unfinished()) {
+            let standing =
+                standings.entry(name).or_insert(Standing { n_lacking: 0, pulling: Pulling::No });
+            standing.n_lacking += target.lacking.len();
+            if target.may_be_pulling() {
+                standing.pulling = Pulling::Perhaps;
+            }
+        }
+        standings
+    }
+
+    /// Takes in what a puller is, and where it was sent, as the API server has it.
+    fn placed(&mut self, group: usize, puller: &Puller) {
+        let names = self.window.as_ref().map(|it| self.let_in(it, group)).unwrap_or_default();
+        let names = names.into_iter().map(str::to_owned).collect();
+        let run = &mut self.groups[group];
+        run.sent_to = names;
+        run.made_as = puller.spec.template.spec.clone();
     }
 
     /// Waits for the next round of polls. With nothing left to poll for, the run is at its end
     /// but for the closing look.
     fn rest(&mut self) -> Phase {
         self.next_poll = self.now.elapsed + self.config.interval;
-        match (self.poll_from(0), self.sight) {
-            (Some(phase), _) => phase,
-            (None, Sight::Nodes) => survey_for(Purpose::Closing, self.config),
-            (None, Sight::PodsAlone) => {
+        if let Some(phase) = self.poll_from(0) {
+            return phase;
+        }
+        // Those that the window let in are no targets any more, and others wait.
+        if (0..self.groups.len()).any(|it| !self.is_done(it)) {
+            return self.place_next();
+        }
+        match self.sight {
+            Sight::Nodes => survey_for(Purpose::Closing, self.config),
+            Sight::PodsAlone => {
                 let has_node = self.groups.iter().any(|it| !it.targets.nodes.is_empty());
                 self.finish(if has_node { Outcome::Ready } else { Outcome::NoNodes })
             }
@@ -768,7 +894,10 @@ impl<'a> Run<'a> {
 
     /// The first puller from this one on that still has something to do.
     fn poll_from(&self, group: usize) -> Option<Phase> {
-        (group..self.groups.len()).find(|&it| !self.is_done(it)).map(|group| Phase::Poll { group })
+        let is_worth_it = |it: &usize| {
+            matches!(self.groups[*it].puller, PullerState::Made { .. }) && !self.is_done(*it)
+        };
+        (group..self.groups.len()).find(is_worth_it).map(|group| Phase::Poll { group })
     }
 
     /// Whether nothing is left to wait for in a group. Where the targets are not known, there
@@ -780,7 +909,7 @@ impl<'a> Run<'a> {
             Sight::Nodes => all_proved,
             Sight::PodsAlone => {
                 let n_wanted = run.seen.desired_number_scheduled as usize;
-                let n_placed = run.targets.nodes.len();
+                let n_placed = run.targets.nodes.len() + run.targets.n_forgiven();
                 let is_full = n_wanted > 0 && n_placed >= n_wanted && run.n_unplaced == 0;
                 let is_empty = run.empty_since.is_some_and(|it| self.now.elapsed >= it + EMPTY_FOR);
                 all_proved && (is_full || is_empty)
@@ -790,6 +919,7 @@ impl<'a> Run<'a> {
 
     fn made(&mut self, group: usize, made: &Puller) -> Phase {
         self.groups[group].puller = PullerState::Made { uid: made.metadata.uid.clone() };
+        self.placed(group, made);
         let changes = changes(&self.manifest(group), made);
         self.notes.extend(changes.images.iter().map(|it| format!("on its way in, {it}")));
         if !changes.fatal.is_empty() {
@@ -811,7 +941,11 @@ impl<'a> Run<'a> {
         let place = match found {
             Some(found) => {
                 let n_targets = self.groups[group].targets.nodes.len();
-                format!("to pull on {n_targets} of {}", nodes(found.eligible.len()))
+                let at_once = match &self.window {
+                    Some(window) => format!(", {} at a time", window.size()),
+                    None => String::new(),
+                };
+                format!("to pull on {n_targets} of {}{at_once}", nodes(found.eligible.len()))
             }
             None => "to pull wherever its pods are placed: nodes may not be listed".into(),
         };
@@ -846,14 +980,21 @@ impl<'a> Run<'a> {
             return Phase::Replace { group, uid: found.metadata.uid.clone() };
         }
         self.groups[group].puller = PullerState::Made { uid: found.metadata.uid.clone() };
+        self.placed(group, found);
         self.announce(group, "took over");
-        self.place_next()
+        // It may have been sent to more nodes than the window lets in now.
+        if self.window.is_some() { Phase::Patch { group } } else { self.place_next() }
     }
 
     fn polled(&mut self, group: usize, puller: &Puller) -> Phase {
         let run = &mut self.groups[group];
         if run.puller != (PullerState::Made { uid: puller.metadata.uid.clone() }) {
-            return self.puller_gone(group);
+            return self.puller_lost(group, Loss::Deleted);
+        }
+        if puller.spec.template.spec != run.made_as {
+            // Pods that were made of it since may show other images under our containers' names.
+            run.targets.forget_pods();
+            return self.puller_lost(group, Loss::Edited);
         }
         let status = puller.status;
         let is_current = status.observed_generation >= puller.metadata.generation;
@@ -888,19 +1029,30 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn puller_gone(&mut self, group: usize) -> Phase {
+    /// Makes a puller again that somebody else deleted or edited.
+    fn puller_lost(&mut self, group: usize, loss: Loss) -> Phase {
         let name = self.puller_name(group);
         let run = &mut self.groups[group];
-        run.puller = PullerState::None;
         run.n_remakes += 1;
-        if run.n_remakes > MOST_REMAKES {
+        let n_remakes = run.n_remakes;
+        let left = match (loss, mem::replace(&mut run.puller, PullerState::None)) {
+            (Loss::Edited, PullerState::Made { uid }) => {
+                run.puller = PullerState::Made { uid: uid.clone() };
+                Some(uid)
+            }
+            _ => None,
+        };
+        if n_remakes > MOST_REMAKES {
             return self.fail(format!(
-                "DaemonSet `{name}` was deleted by someone else {} times",
-                MOST_REMAKES + 1
+                "DaemonSet `{name}` was {loss} by someone else, and made again {MOST_REMAKES} \
+                 times before: the audit log of the API server says by whom"
             ));
         }
-        self.say(format!("DaemonSet `{name}` was deleted by someone else: making it again"));
-        Phase::Create { group }
+        self.say(format!("DaemonSet `{name}` was {loss} by someone else: making it again"));
+        match left {
+            Some(uid) => Phase::Replace { group, uid },
+            None => Phase::Create { group },
+        }
     }
 
     fn saw_pods(&mut self, page: &Page<Pod>) -> Phase {
@@ -914,7 +1066,7 @@ impl<'a> Run<'a> {
             let Some(group) = self.groups.iter_mut().find(is_owner) else { continue };
             if self.sight == Sight::PodsAlone {
                 group.targets.discover(pod);
-                match pod.node_name() {
+                match pod.node_name().or(pod.meant_for()) {
                     Some(name) => _ = group.with_pod.insert(name.into()),
                     None => group.n_unplaced += 1,
                 }
@@ -946,6 +1098,17 @@ impl<'a> Run<'a> {
         if !certain.is_empty() {
             return self.finish(Outcome::CannotPull(certain));
         }
+        self.forgive_without_room();
+        if self.poll_from(0).is_none() {
+            return self.rest();
+        }
+        if self.window.is_some() {
+            self.release_stuck();
+            self.fill_window();
+            if !self.to_place.is_empty() {
+                return self.place_next();
+            }
+        }
         let since = self.last_progress.max(self.last_recheck);
         if self.now.elapsed < since + RECHECK_AFTER {
             return self.rest();
@@ -964,6 +1127,40 @@ impl<'a> Run<'a> {
         self.recheck_next(names)
     }
 
+    /// Forgives the nodes that have had no room for another pod for a while.
+    fn forgive_without_room(&mut self) {
+        let now = self.now.elapsed;
+        let mut forgiven = BTreeSet::new();
+        for group in &mut self.groups {
+            let is_full = |it: &Target| matches!(it.obstacle, Some(Obstacle::NoRoom(_)));
+            let full = group.targets.unfinished().filter(|(_, it)| is_full(it));
+            let since = |name| group.no_room_since.get(name).copied().unwrap_or(now);
+            let full: BTreeMap<_, _> =
+                full.map(|(name, _)| (name.to_owned(), since(name))).collect();
+            for (name, since) in &full {
+                if now >= *since + NO_ROOM_GRACE {
+                    group.targets.drop_node(name, Dropped::NoRoom);
+                    forgiven.insert(name.clone());
+                }
+            }
+            group.no_room_since = full;
+        }
+        if !forgiven.is_empty() {
+            let names = some_of(forgiven.iter().map(String::as_str));
+            self.say(format!("no longer waiting for {names}: no room for another pod"));
+        }
+    }
+
+    fn release_stuck(&mut self) {
+        let Some(mut window) = self.window.take() else { return };
+        let n_released = window.release_stuck(&self.standings(), self.now.elapsed);
+        if n_released > 0 {
+            let released = nodes(n_released);
+            self.verbose(format!("no progress on {released}: letting others go first"));
+        }
+        self.window = Some(window);
+    }
+
     fn recheck_next(&mut self, mut rest: Vec<String>) -> Phase {
         match rest.pop() {
             Some(node) => Phase::Recheck { node, rest },
@@ -977,6 +1174,7 @@ impl<'a> Run<'a> {
             self.say(format!("no longer waiting for {dropped}"));
         }
         self.last_recheck = self.now.elapsed;
+        self.fill_window();
         if self.to_place.is_empty() { self.rest() } else { self.place_next() }
     }
 
@@ -1027,14 +1225,17 @@ impl<'a> Run<'a> {
             let targets = &mut self.groups[group].targets;
             let known =
                 |it: &&Lacking| targets.nodes.get(&it.name).is_some_and(|t| t.uid == it.uid);
-            let new: Vec<_> = found.lacking.iter().filter(|it| !known(it)).collect();
+            let new = found.lacking.iter().filter(|it| !known(it) && !targets.is_forgiven(it));
+            let new: Vec<_> = new.collect();
             if new.is_empty() {
                 continue;
             }
             late.extend(new.iter().map(|it| it.name.clone()));
             if self.round < MOST_ROUNDS {
                 let added: Vec<_> = new.into_iter().map(|it| targets.add(it)).collect();
-                self.to_place.push(group);
+                if self.window.is_none() {
+                    self.to_place.push(group);
+                }
                 if added.contains(&Added::Replaced) {
                     self.make_anew(group);
                 }
@@ -1050,6 +1251,7 @@ impl<'a> Run<'a> {
         }
         self.round += 1;
         self.say(format!("joined meanwhile: {names}: pulling there too"));
+        self.fill_window();
         self.place_next()
     }
 
@@ -1124,7 +1326,9 @@ impl<'a> Run<'a> {
             (Phase::Replace { group, .. }, 404 | 409) | (Phase::TakeOver { group }, 404) => {
                 Phase::Create { group }
             }
-            (Phase::Poll { group } | Phase::Patch { group }, 404) => self.puller_gone(group),
+            (Phase::Poll { group } | Phase::Patch { group }, 404) => {
+                self.puller_lost(group, Loss::Deleted)
+            }
             (Phase::Recheck { node, rest }, 404) => {
                 self.recheck_against(&Survey::new(&self.config.groups), &node);
                 self.recheck_next(rest)
@@ -1266,10 +1470,17 @@ fn survey_for(purpose: Purpose, config: &Config) -> Phase {
     Phase::Survey { purpose, from: None, survey: Survey::new(&config.groups) }
 }
 
-/// Says that the images of a group have no node, and why.
-fn no_place(config: &Config, group: &Group, found: &GroupSurvey) -> String {
+/// Says that the images of a group have no node, and why; once for all groups that go to the same
+/// nodes.
+fn no_place(config: &Config, index: usize, found: &GroupSurvey) -> Option<String> {
+    let placement = &config.groups[index].placement;
+    if config.groups[..index].iter().any(|it| it.placement == *placement) {
+        return None;
+    }
+    let alike = config.groups.iter().filter(|it| it.placement == *placement);
+    let images: BTreeSet<_> = alike.flat_map(|it| it.images.iter().copied()).collect();
     let images: Vec<_> =
-        group.images.iter().map(|&place| format!("`{}`", config.wanted[place].image)).collect();
+        images.into_iter().map(|place| format!("`{}`", config.wanted[place].image)).collect();
     let mut n_by_reason: BTreeMap<&LeftOut, usize> = BTreeMap::new();
     for why in found.left_out.values() {
         *n_by_reason.entry(why).or_default() += 1;
@@ -1277,7 +1488,7 @@ fn no_place(config: &Config, group: &Group, found: &GroupSurvey) -> String {
     let reasons: Vec<_> =
         n_by_reason.iter().map(|(why, n_nodes)| format!("{}: {why}", nodes(*n_nodes))).collect();
     let images = some_of(images.iter().map(String::as_str));
-    format!("no node may run the pods of {images} ({})", reasons.join(", "))
+    Some(format!("no node may run the pods of {images} ({})", reasons.join(", ")))
 }
 
 fn leftovers() -> Phase {

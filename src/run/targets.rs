@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::rc::Rc;
 
 use crate::evidence::{ContainerStatus, Event, Pod};
 use crate::node::LeftOut;
@@ -28,6 +29,17 @@ const FAILED_PULL: [&str; 7] = [
     "RegistryUnavailable",
     "SignatureValidationFailed",
 ];
+
+/// The scheduler's words for a node that runs as many pods as it may.
+///
+/// Source: `Fit` in `pkg/scheduler/framework/plugins/noderesources/fit.go`.
+const TOO_MANY_PODS: &str = "Too many pods";
+/// The same plugin's words for a lack of anything else.
+const INSUFFICIENT: &str = "Insufficient ";
+/// The kubelet's reason for refusing a pod that is one too many.
+///
+/// Source: `PredicateAdmitHandler` in `pkg/kubelet/lifecycle/predicate.go`.
+const OUT_OF_PODS: &str = "OutOfpods";
 
 /// The waiting reason between two attempts.
 const BACK_OFF: &str = "ImagePullBackOff";
@@ -64,12 +76,23 @@ pub struct Target {
     /// What a container of ours proved to be there.
     pub pulled: BTreeSet<usize>,
     pub failures: BTreeMap<Item, Failure>,
-    /// What keeps the puller's pod from pulling at all, in the cluster's words where it has some.
-    pub obstacle: Option<String>,
+    /// What the runtime says that it pulled: the digest of each image that a container of ours
+    /// proved, as far as it was told.
+    pub digests: BTreeMap<usize, Rc<str>>,
+    /// What keeps the puller's pod from pulling at all.
+    pub obstacle: Option<Obstacle>,
     /// Whether our own image is known to be there.
     has_own_image: bool,
     /// Whether a pod was made for it.
     has_pod: bool,
+}
+
+/// What keeps a pod from pulling, in the cluster's words where it has some.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Obstacle {
+    /// The node runs as many pods as it may.
+    NoRoom(String),
+    Other(String),
 }
 
 /// The targets of one group.
@@ -87,6 +110,8 @@ pub struct Targets {
     uids: BTreeMap<String, String>,
     /// When the youngest of the nodes was made, RFC 3339.
     youngest: String,
+    /// The digests that were seen, each kept once.
+    digests: BTreeSet<Rc<str>>,
 }
 
 /// What a node was to the targets that it was added to.
@@ -105,6 +130,9 @@ pub enum Added {
 pub enum Dropped {
     Gone,
     LeftOut(LeftOut),
+    /// It runs as many pods as it may, and did so for a while. A pod of the release would find no
+    /// room there either, but this is forgiven rather than known to be of no account.
+    NoRoom,
     /// Another machine has the name now, and lists the images.
     Replaced,
 }
@@ -114,6 +142,7 @@ impl fmt::Display for Dropped {
         match self {
             Self::Gone => f.write_str("gone"),
             Self::LeftOut(why) => why.fmt(f),
+            Self::NoRoom => f.write_str("no room for another pod"),
             Self::Replaced => f.write_str("replaced by a node that holds the images"),
         }
     }
@@ -146,6 +175,7 @@ impl Targets {
             lacking: node.images.keys().copied().collect(),
             pulled: BTreeSet::new(),
             failures: BTreeMap::new(),
+            digests: BTreeMap::new(),
             obstacle: None,
             has_own_image: false,
             has_pod: false,
@@ -159,6 +189,28 @@ impl Targets {
         if self.nodes.remove(name).is_some() {
             self.dropped.insert(name.into(), why);
         }
+    }
+
+    /// Whether this node was forgiven for what it lacks.
+    pub fn is_forgiven(&self, node: &Lacking) -> bool {
+        self.dropped.get(&node.name) == Some(&Dropped::NoRoom)
+            && self.uids.get(&node.name) == Some(&node.uid)
+    }
+
+    pub fn n_forgiven(&self) -> usize {
+        self.dropped.values().filter(|it| **it == Dropped::NoRoom).count()
+    }
+
+    /// Takes back what pods proved: they may have been made of something else.
+    pub fn forget_pods(&mut self) {
+        for target in self.nodes.values_mut() {
+            target.lacking.append(&mut target.pulled);
+            target.failures.clear();
+            target.digests.clear();
+            target.obstacle = None;
+            target.has_pod = false;
+        }
+        self.pods.clear();
     }
 
     pub fn names(&self) -> Vec<&str> {
@@ -192,8 +244,8 @@ impl Targets {
     /// Adds the node of a pod that is not known yet: where nodes may not be listed, the pods name
     /// them, and a uid is not to be had.
     pub fn discover(&mut self, pod: &Pod) {
-        let Some(name) = pod.node_name() else { return };
-        if !self.nodes.contains_key(name) {
+        let Some(name) = pod.node_name().or(pod.meant_for()) else { return };
+        if !self.nodes.contains_key(name) && self.dropped.get(name) != Some(&Dropped::NoRoom) {
             let images = self.containers.values().map(|it| (*it, Presence::Unknown)).collect();
             self.add(&Lacking {
                 name: name.into(),
@@ -216,21 +268,29 @@ impl Targets {
         let Some(name) = pod.node_name() else {
             if let Some(target) = pod.meant_for().and_then(|it| self.nodes.get_mut(it)) {
                 target.has_pod = true;
-                target.obstacle =
-                    pod.unschedulable().map(|it| format!("its pod has no room: {it}"));
+                target.obstacle = pod.unschedulable().map(unschedulable);
             }
             return;
         };
         let Some(target) = self.nodes.get_mut(name) else { return };
         self.pods.insert(pod.metadata.uid.clone(), name.into());
         target.has_pod = true;
-        target.obstacle = obstacle(pod).map(|it| one_line(&it));
+        target.obstacle = obstacle(pod);
         for status in &pod.status.container_statuses {
             // Containers that a webhook put into the pod are none of ours.
             let Some(&place) = self.containers.get(&status.name) else { continue };
             if status.proves_image() {
                 if target.lacking.remove(&place) {
                     target.pulled.insert(place);
+                }
+                // What was there already was counted by the survey.
+                if let (true, Some(digest)) = (target.pulled.contains(&place), status.digest()) {
+                    let digest = match self.digests.get(digest) {
+                        Some(known) => Rc::clone(known),
+                        None => Rc::from(digest),
+                    };
+                    self.digests.insert(Rc::clone(&digest));
+                    target.digests.insert(place, digest);
                 }
                 target.failures.remove(&Item::Image(place));
             } else {
@@ -308,10 +368,20 @@ impl Target {
     /// What the node is waited for, as far as no pull has failed.
     pub fn waiting_for(&self) -> &str {
         match &self.obstacle {
-            Some(obstacle) => obstacle,
+            Some(Obstacle::NoRoom(words) | Obstacle::Other(words)) => words,
             None if self.has_pod => "the pull has not ended",
             None => "no pod was made there: look at the events of the DaemonSet",
         }
+    }
+
+    /// Whether something may be on its way there: a pod is on the node, and not every image that
+    /// it lacks has failed. What the kubelet does at the moment, no status says.
+    pub fn may_be_pulling(&self) -> bool {
+        let has_failed = |it: &usize| self.failures.contains_key(&Item::Image(*it));
+        self.has_pod
+            && self.obstacle.is_none()
+            && !self.failures.contains_key(&Item::OwnImage)
+            && !self.lacking.iter().all(has_failed)
     }
 
     fn note_status(&mut self, item: Item, status: &ContainerStatus) {
@@ -378,17 +448,32 @@ fn without_image(cause: &str) -> &str {
 }
 
 /// What keeps a pod from pulling at all.
-fn obstacle(pod: &Pod) -> Option<String> {
+fn obstacle(pod: &Pod) -> Option<Obstacle> {
     if pod.status.phase == "Failed" {
-        return Some(match pod.status.message.as_str() {
+        let words = match pod.status.message.as_str() {
             "" => format!("its pod failed: {}", pod.status.reason),
             message => format!("its pod failed: {}: {message}", pod.status.reason),
+        };
+        return Some(match pod.status.reason.as_str() {
+            OUT_OF_PODS => Obstacle::NoRoom(one_line(&words)),
+            _ => Obstacle::Other(one_line(&words)),
         });
     }
     let install = pod.status.init_container_statuses.iter().find(|it| it.name == INSTALL)?;
     let waiting = install.state.waiting.as_ref()?;
     (install.proves_image() && !waiting.message.is_empty())
         .then(|| format!("our own binary does not run there: {}", waiting.message))
+        .map(|it| Obstacle::Other(one_line(&it)))
+}
+
+/// What the scheduler says of a pod that it finds no node for. The pod is meant for one node, so
+/// that among the reasons for all nodes a lack of room is about this one.
+fn unschedulable(message: &str) -> Obstacle {
+    let words = one_line(&format!("its pod has no room: {message}"));
+    match message.contains(TOO_MANY_PODS) && !message.contains(INSUFFICIENT) {
+        true => Obstacle::NoRoom(words),
+        false => Obstacle::Other(words),
+    }
 }
 
 #[cfg(test)]
@@ -546,7 +631,11 @@ mod tests {
     #[test]
     fn a_pod_that_can_not_pull_says_why() {
         let mut targets = targets(1);
-        let obstacle = |targets: &Targets| targets.nodes["n1"].obstacle.clone().unwrap_or_default();
+        let obstacle = |targets: &Targets| match &targets.nodes["n1"].obstacle {
+            Some(Obstacle::Other(words)) => words.clone(),
+            Some(Obstacle::NoRoom(_)) => panic!("there is room"),
+            None => String::new(),
+        };
         let mut failed = pod("n1", WAITS, &[]);
         failed.status.phase = "Failed".into();
         failed.status.reason = "Evicted".into();

@@ -219,9 +219,15 @@ fn forgiven(world: &World, ended: &Ended) -> BTreeSet<String> {
     let notes = ended.report["notes"].to_string();
     let is_named = |name: &str| notes.split(|c: char| !c.is_alphanumeric()).any(|it| it == name);
     let dropped = &ended.report["nodes"]["dropped"];
+    let named = &ended.report["nodes"]["forgiven"];
     let nodes = world.nodes.values();
     nodes
-        .filter(|it| !dropped[&it.name].is_null() || is_named(&it.name) || it.opened_at >= looked)
+        .filter(|it| {
+            !dropped[&it.name].is_null()
+                || !named[&it.name].is_null()
+                || is_named(&it.name)
+                || it.opened_at >= looked
+        })
         .map(|it| it.name.clone())
         .collect()
 }

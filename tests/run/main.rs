@@ -11,3 +11,4 @@ mod model;
 mod review;
 mod sound;
 mod stops;
+mod window;

@@ -196,7 +196,9 @@ impl Cluster for ModelCluster {
             let soon = world.now + world.pace.controller;
             let set = world.sets.get_mut(&name).expect("just planted");
             set.sync_at = Some(soon);
-            Ok(set.puller())
+            let puller = set.puller();
+            world.most_unfinished = world.most_unfinished.max(world.n_unfinished());
+            Ok(puller)
         })
     }
 
@@ -204,11 +206,10 @@ impl Cluster for ModelCluster {
         let patch = serde_json::from_str(patch).expect("a patch is JSON");
         self.ask("patch daemonset", name, |world| {
             let set = world.sets.get_mut(name).ok_or_else(|| not_found("daemonsets"))?;
-            merge(&mut set.object, &patch);
-            let generation = set.object["metadata"]["generation"].as_i64().unwrap_or_default();
-            set.object["metadata"]["generation"] = (generation + 1).into();
+            set.edit(|it| merge(it, &patch));
             let puller = set.puller();
             world.sync_soon();
+            world.most_unfinished = world.most_unfinished.max(world.n_unfinished());
             Ok(puller)
         })
     }

@@ -120,7 +120,7 @@ impl World {
                 kind: "PodScheduled".into(),
                 status: "False".into(),
                 reason: "Unschedulable".into(),
-                message: "0/3 nodes are available: 1 Too many pods".into(),
+                message: format!("0/3 nodes are available: {}", self.nodes[node].lack),
             }];
         }
         pod
@@ -143,8 +143,22 @@ impl Set {
         required["nodeSelectorTerms"].as_array().cloned().unwrap_or_default()
     }
 
+    /// The images of its regular containers.
+    pub fn images(&self) -> Vec<String> {
+        let containers = self.object["spec"]["template"]["spec"]["containers"].as_array();
+        let image = |it: &Value| it["image"].as_str().unwrap_or_default().to_owned();
+        containers.into_iter().flatten().map(image).collect()
+    }
+
+    /// Changes it as a client would.
+    pub fn edit(&mut self, change: impl FnOnce(&mut Value)) {
+        change(&mut self.object);
+        let generation = self.object["metadata"]["generation"].as_i64().unwrap_or_default();
+        self.object["metadata"]["generation"] = (generation + 1).into();
+    }
+
     /// Whether pods that run may run on there.
-    fn goes_to(&self, node: &ModelNode) -> bool {
+    pub fn goes_to(&self, node: &ModelNode) -> bool {
         self.terms().iter().any(|it| term_matches(it, node)) && self.tolerates(node, "NoExecute")
     }
 

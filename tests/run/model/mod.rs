@@ -69,6 +69,8 @@ pub struct World {
     pub admission: Vec<Admission>,
     pub namespace_exists: bool,
     pub requests: Vec<Request>,
+    /// The most unfinished nodes that DaemonSets were sent to at a time.
+    pub most_unfinished: usize,
     /// Requests since the present process started.
     pub n_asked: usize,
     /// A signal comes in after so many requests of a process, or the process is killed.
@@ -111,6 +113,8 @@ pub enum Happening {
     Cordon(&'static str),
     DeletePod(&'static str),
     DeleteSets,
+    /// Somebody edits every DaemonSet to run this image in the first container.
+    EditSets(&'static str),
     Evict(&'static str),
     Join(Box<ModelNode>),
     Label(&'static str, &'static str, &'static str),
@@ -180,6 +184,7 @@ impl World {
             admission: vec![],
             namespace_exists: true,
             requests: vec![],
+            most_unfinished: 0,
             n_asked: 0,
             signal_after: None,
             kill_after: None,
@@ -212,6 +217,16 @@ impl World {
 
     pub fn wall(&self) -> SystemTime {
         epoch() + self.now
+    }
+
+    /// Nodes that a DaemonSet is sent to, and that lack an image of it.
+    pub fn n_unfinished(&self) -> usize {
+        let lacks = |node: &&ModelNode| {
+            self.sets
+                .values()
+                .any(|set| set.goes_to(node) && set.images().iter().any(|image| !node.holds(image)))
+        };
+        self.nodes.values().filter(lacks).count()
     }
 
     /// How often a request was sent.
@@ -304,6 +319,14 @@ impl World {
             Happening::DeleteSets => {
                 self.sets.clear();
                 self.drop_pods(|_| true);
+            }
+            Happening::EditSets(image) => {
+                for set in self.sets.values_mut() {
+                    set.edit(|it| {
+                        it["spec"]["template"]["spec"]["containers"][0]["image"] = image.into()
+                    });
+                }
+                self.sync_soon();
             }
             Happening::Evict(node) => {
                 self.pods.values_mut().filter(|it| it.node == node).for_each(|it| it.evict(now));

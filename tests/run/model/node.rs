@@ -22,6 +22,8 @@ pub struct ModelNode {
     pub ready: bool,
     /// Whether the scheduler finds room for one more pod.
     pub has_room: bool,
+    /// What there is not enough of, in the scheduler's words.
+    pub lack: &'static str,
     pub images: Vec<Stored>,
     pub runtime: String,
     pub created: SystemTime,
@@ -54,6 +56,7 @@ impl ModelNode {
             cordoned: false,
             ready: true,
             has_room: true,
+            lack: "1 Too many pods",
             images: vec![Stored::new("registry.k8s.io/pause:3.10", Duration::ZERO)],
             runtime: "containerd://2.1.0".into(),
             created: epoch() - Duration::from_secs(3600),
