@@ -541,6 +541,7 @@ mod tests {
             "5m",
             "b:1",
             "--interval=500ms",
+            "--max-nodes-at-once=25%",
             "--strict",
             "--allow-unknown",
             "--failure-policy",
@@ -561,6 +562,7 @@ mod tests {
         assert_eq!(config.own_image, "q.io/prepull:2");
         assert_eq!(config.timeout, Duration::from_secs(300));
         assert_eq!(config.interval, Duration::from_millis(500));
+        assert_eq!(config.max_nodes_at_once, Some(Share::Percent(25)));
         assert_eq!(args.judgement.failure_policy, FailurePolicy::Ignore);
         assert_eq!(args.judgement.strictness, Strictness::Strict);
         assert_eq!(args.judgement.unknown, Unknown::Allowed);
@@ -578,6 +580,7 @@ mod tests {
         assert_eq!((config.name.as_str(), config.namespace.as_str()), ("prepull", "default"));
         assert_eq!(config.timeout, Duration::from_secs(270));
         assert_eq!(config.interval, Duration::from_secs(2));
+        assert_eq!(config.max_nodes_at_once, None);
         assert_eq!(args.judgement.failure_policy, FailurePolicy::Fail);
         assert_eq!(args.judgement.strictness, Strictness::Lenient);
         assert_eq!(args.judgement.unknown, Unknown::Missing);
@@ -622,6 +625,11 @@ mod tests {
             (&["a:1", "--timeout", "0s"], "`--timeout`", "270s"),
             (&["a:1", "--interval", "1"], "`--interval` `1`", "270s"),
             (&["a:1", "--interval", "1ms"], "`--interval`", "100ms"),
+            (&["a:1", "--max-nodes-at-once", "0"], "`--max-nodes-at-once` `0`", "1 or more"),
+            (&["a:1", "--max-nodes-at-once=0%"], "`--max-nodes-at-once` `0%`", "1 or more"),
+            (&["a:1", "--max-nodes-at-once", "few"], "`few`", "25%"),
+            (&["a:1", "--pods-per-node", "0"], "`--pods-per-node` `0`", "from 1 to 10"),
+            (&["a:1", "--pods-per-node", "11"], "`11`", "from 1 to 10"),
             (&["a:1", "--failure-policy", "fail"], "`fail`", "Fail or Ignore"),
             (&["a:1", "--output", "yaml"], "`yaml`", "text or json"),
             (&["a:1", "--name", "Demo"], "`--name` `Demo`", "lowercase"),
@@ -708,6 +716,17 @@ mod tests {
         assert_eq!(placement(1).node_selector["pool"], "gpu");
         assert_eq!(placement(1).tolerations.len(), 1);
         assert_eq!(placement(2).tolerations.len(), 0);
+    }
+
+    #[test]
+    fn a_group_is_dealt_over_the_pods_of_a_node() {
+        let settings = r#"{"images": [{"image": "x:1", "nodeSelector": {"pool": "gpu"}}]}"#;
+        let args = run(&["--pods-per-node=2", "a:1", "b:1", "c:1", "--settings", settings]);
+        let groups: Vec<_> = args.config.groups.iter().map(|it| it.images.clone()).collect();
+        assert_eq!(groups, [vec![0, 2], vec![1], vec![3]]);
+        assert_eq!(args.config.groups[0].placement, args.config.groups[1].placement);
+        assert_ne!(args.config.groups[1].placement, args.config.groups[2].placement);
+        assert_eq!(run(&["a:1", "b:1", "c:1"]).config.groups.len(), 1);
     }
 
     #[test]

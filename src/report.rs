@@ -655,6 +655,34 @@ mod tests {
     }
 
     #[test]
+    fn a_tag_that_has_moved_is_told() {
+        let digest = |digit: &str, nodes, examples: &[&str]| DigestReport {
+            digest: format!("sha256:{}", digit.repeat(64)),
+            nodes,
+            examples: examples.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        let mut image = ImageReport {
+            image: "q.io/a:1".into(),
+            present: 3,
+            absent: 0,
+            unknown: 0,
+            pulled: 0,
+            missing: 0,
+            digests: vec![digest("0", 3, &["n1", "n2", "n3"])],
+        };
+        assert_eq!(image.line(), "q.io/a:1 (sha256:000000000000): already on 3 nodes");
+        assert_eq!(image.moved_tag(), None);
+        image.digests.push(digest("1", 7, &["n4", "n5"]));
+        assert_eq!(image.line(), "q.io/a:1: already on 3 nodes");
+        let told = image.moved_tag().unwrap();
+        for part in
+            ["sha256:000000000000 on n1, n2, n3", "sha256:111111111111 on n4, n5 and 5 more"]
+        {
+            assert!(told.contains(part), "{told}");
+        }
+    }
+
+    #[test]
     fn a_failure_says_what_where_why_and_what_to_do() {
         let mut failure = FailureReport {
             image: "q.io/a:1".into(),

@@ -217,6 +217,33 @@ impl<'a> NodeList<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Which digest a tag stands for is told by the entry that lists the tag, and by a name of the
+    /// same repository.
+    #[test]
+    fn nodes_are_counted_by_what_their_tags_stand_for() {
+        let (one, two) =
+            (format!("sha256:{}", "1".repeat(64)), format!("sha256:{}", "2".repeat(64)));
+        let by_digest = format!("q.io/b@{one}");
+        let wanted = [wanted("q.io/a:1"), wanted(&by_digest)];
+        let placement = Placement::default();
+        let groups = [Group { placement, images: vec![0, 1] }];
+        let mut survey = Survey::new(&groups);
+        for (name, digest) in [("n1", &one), ("n2", &two), ("n3", &one)] {
+            let (here, mirror) = (format!("q.io/a@{digest}"), format!("mirror.io/a@{two}"));
+            let it = node(name, &[&[&mirror, &here, "q.io/a:1"], &[&by_digest]]);
+            survey.observe(&it, &groups, &wanted);
+        }
+        survey.observe(&node("n4", &[&["q.io/a:1"], &[&by_digest]]), &groups, &wanted);
+        let holders = |n_nodes, names: &[&str]| Holders {
+            n_nodes,
+            names: names.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        let digests =
+            BTreeMap::from([(one, holders(2, &["n1", "n3"])), (two, holders(1, &["n2"]))]);
+        assert_eq!(survey.digests, BTreeMap::from([(0, digests)]));
+        assert!(survey.is_complete());
+    }
     use crate::node::NodeCondition;
 
     fn wanted(image: &str) -> Wanted {

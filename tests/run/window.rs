@@ -30,7 +30,7 @@ fn no_more_nodes_than_asked_are_unfinished_at_a_time() {
         let world = world.borrow();
         assert_eq!(world.most_unfinished, most, "{window} of {n_nodes}");
         assert_eq!(world.count("create daemonset"), 1);
-        assert!(ended.says(&format!("at a time")), "{:#?}", ended.lines);
+        assert!(ended.says("at a time"), "{:#?}", ended.lines);
     }
 }
 
