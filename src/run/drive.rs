@@ -49,7 +49,8 @@ pub fn drive(
     }
 }
 
-fn perform(call: &Call, cluster: &mut dyn Cluster) -> Result<Answer, ApiError> {
+/// Sends the one request of a call.
+pub fn perform(call: &Call, cluster: &mut dyn Cluster) -> Result<Answer, ApiError> {
     let puller = |it| Answer::Puller(Box::new(it));
     match call {
         Call::CreatePuller(manifest) => cluster.create_puller(manifest).map(puller),

@@ -1,0 +1,160 @@
+//! Requests that failed: which are sent again, which are part of life, and which end the run.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem;
+use std::time::Duration;
+
+use crate::cluster::{ApiError, Cause};
+use crate::run::begin::leftovers;
+use crate::run::{FIRST_PAUSE, Loss, Outcome, Phase, PullerState, Purpose, Run, survey_for};
+use crate::survey::Survey;
+
+/// A ClusterRoleBinding made moments ago takes a second to work.
+const BINDING_DELAY: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+impl Run<'_> {
+    pub(super) fn absorb_error(&mut self, err: &ApiError) {
+        if err.is_transient() && matches!(self.phase, Phase::Events { .. }) {
+            // Events may be in a store of their own, and prove nothing.
+            self.verbose(format!("{err}: going on without events"));
+            self.phase = self.looked();
+            return;
+        }
+        if err.is_transient() {
+            self.pause = Some(self.pause_after(err));
+            self.n_failed += 1;
+            self.fault = Some(err.to_string());
+            // A single fault is nothing to talk about; one that lasts is, but once.
+            match self.n_failed {
+                2 => self.say(format!("{err}: trying again")),
+                _ => self.verbose(format!("{err}: trying again")),
+            }
+            return;
+        }
+        let code = err.code().unwrap_or_default();
+        let n_failed = mem::take(&mut self.n_failed);
+        let phase = mem::replace(&mut self.phase, Phase::Finished);
+        self.phase = match (phase, code) {
+            // The continue token expired: what was read is of another moment than what remains.
+            (Phase::Survey { purpose, from: Some(_), .. }, 410) => survey_for(purpose, self.config),
+            (
+                phase @ (Phase::Create { .. }
+                | Phase::Leftovers { .. }
+                | Phase::ReadJob { .. }
+                | Phase::Survey { purpose: Purpose::First, .. }),
+                401 | 403,
+            ) if self.now.elapsed < BINDING_DELAY && is_for_want_of_rights(err) => {
+                self.n_failed = n_failed;
+                self.pause = Some(FIRST_PAUSE);
+                phase
+            }
+            (Phase::Survey { purpose: Purpose::First, .. }, 403) => self.start_blind(err),
+            (Phase::Pods { from: Some(_) }, 410) => self.look(),
+            (Phase::Events { from: Some(_) }, 410) => Phase::Events { from: None },
+            (Phase::Leftovers { from: Some(_), .. }, 410) => leftovers(),
+            (Phase::ReadJob { .. }, 403 | 404) => {
+                self.notes.push(format!("{err}: the deadline counts from now on"));
+                leftovers()
+            }
+            (Phase::Leftovers { .. }, 403) => {
+                self.notes.push(format!("{err}: leftovers of earlier runs are not looked for"));
+                self.remove_leftovers(vec![])
+            }
+            (Phase::RemoveLeftover { rest, .. }, 404 | 409) => self.remove_leftovers(rest),
+            (Phase::RemoveLeftover { rest, .. }, 403) => {
+                self.notes.push(err.to_string());
+                self.remove_leftovers(rest)
+            }
+            (Phase::Create { group }, 409) => {
+                self.pause = Some(FIRST_PAUSE);
+                Phase::TakeOver { group }
+            }
+            (Phase::Create { group }, 404) => {
+                self.forget_if_never_made(group, n_failed);
+                let ns = &self.config.namespace;
+                let cause = format!("namespace `{ns}` does not exist: create it or choose another");
+                self.finish(Outcome::Usage { cause })
+            }
+            (Phase::Create { group }, _) => {
+                self.forget_if_never_made(group, n_failed);
+                self.fail(with_advice(err))
+            }
+            (Phase::Replace { group, .. }, 404 | 409) | (Phase::TakeOver { group }, 404) => {
+                Phase::Create { group }
+            }
+            (Phase::Poll { group } | Phase::Patch { group }, 404) => {
+                self.puller_lost(group, Loss::Deleted)
+            }
+            (Phase::Recheck { node, rest }, 404) => {
+                self.recheck_against(&Survey::new(&self.config.groups), &node);
+                self.recheck_next(rest)
+            }
+            (Phase::Events { .. }, 403) => {
+                let note = format!("{err}: causes and progress are read from pods alone");
+                if !self.notes.contains(&note) {
+                    self.notes.push(note);
+                }
+                self.looked()
+            }
+            (Phase::Clean { group, .. }, 404 | 409) => self.cleaned(group),
+            (Phase::Clean { .. }, _) => {
+                self.notes.push(err.to_string());
+                self.give_up_cleaning();
+                Phase::Finished
+            }
+            // The right to read one node may be missing where the right to list them is there.
+            (Phase::Recheck { .. }, 403) => survey_for(Purpose::Recheck, self.config),
+            // What worked before does not any more: helm has given up and taken our
+            // ServiceAccount or its rights. Cleaning up asks once, and the cluster's garbage
+            // collection does the rest.
+            (phase, 401 | 403) if self.worked.contains(&mem::discriminant(&phase)) => {
+                self.fail(format!(
+                    "the rights of this run were withdrawn, as helm does when it gives up waiting: \
+                     {err}"
+                ))
+            }
+            _ => self.fail(with_advice(err)),
+        };
+    }
+
+    /// A first try that was refused made nothing; one that followed a lost answer may have.
+    pub(super) fn forget_if_never_made(&mut self, group: usize, n_failed: u32) {
+        if n_failed == 0 {
+            self.groups[group].puller = PullerState::None;
+        }
+    }
+
+    /// Retries wait twice as long each time, and not all runs equally long.
+    pub(super) fn pause_after(&self, err: &ApiError) -> Duration {
+        if let Cause::Status { retry_after: Some(pause), .. } = err.cause {
+            return pause.max(FIRST_PAUSE);
+        }
+        let doubled = FIRST_PAUSE.saturating_mul(1 << self.n_failed.min(10));
+        let mut hasher = DefaultHasher::new();
+        (&self.config.id, self.n_failed, self.now.elapsed).hash(&mut hasher);
+        let jitter = (hasher.finish() % 512) as u32;
+        doubled.min(LONGEST_PAUSE) * (512 + jitter) / 1024
+    }
+}
+
+pub(super) fn with_advice(err: &ApiError) -> String {
+    match err.code() {
+        Some(401) => format!("{err}: check the token"),
+        Some(403) if is_for_want_of_rights(err) => {
+            format!("{err}: grant this right to the ServiceAccount of the Job")
+        }
+        _ => err.to_string(),
+    }
+}
+
+/// Quotas, Pod Security and webhooks refuse with the same status as RBAC, whose words are
+/// `User "x" cannot list resource "nodes"` (`NewForbidden` in `endpoints/handlers/responsewriters`).
+pub(super) fn is_for_want_of_rights(err: &ApiError) -> bool {
+    match &err.cause {
+        Cause::Status { message, .. } => {
+            message.is_empty() || message.contains("User \"") && message.contains(" cannot ")
+        }
+        _ => false,
+    }
+}
