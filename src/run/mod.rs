@@ -7,7 +7,7 @@
 //!
 //! A run is in one phase at a time, and goes through them like this: `begin` (the first look at the
 //! nodes, leftovers), `place` (the pullers), `watch` (until everything is proved), `end` (the
-//! clean-up); `faults` says what a request that failed means in each. [`targets`] are what is waited
+//! clean-up); `faults` says what a request that failed means in each. `targets` are what is waited
 //! for, and `window` is who of them is let in.
 
 mod begin;
