@@ -40,6 +40,9 @@ Options of run and check:
       --timeout DURATION       give up after so long, from the start of the Job [default: 270s]
       --interval DURATION      pause between looks at the DaemonSet [default: 2s]
       --max-nodes-at-once N    so many nodes, or N%, may be unfinished at a time [default: all]
+      --allow-missing N        so many nodes, or N%, may end up without an image [default: 0]
+      --stall-timeout DURATION make a pod anew that got no further for so long while others did;
+                               needs the right to delete pods [default: off]
       --pods-per-node N        pull with so many pods on each node, for kubelets that pull in
                                parallel [default: 1]
       --failure-policy POLICY  Fail, or Ignore: report a failure and exit 0 [default: Fail]
@@ -70,6 +73,8 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(270);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+/// The first back-off of the kubelet; before it nothing can be said to stall.
+const SHORTEST_STALL: Duration = Duration::from_secs(10);
 /// More pods would only wait for one another: kubelets that pull in parallel do so with a handful
 /// of images (`maxParallelImagePulls`), and every pod takes one of the node's 110 places.
 const MOST_PODS_PER_NODE: usize = 10;
@@ -165,6 +170,13 @@ fn run_args(
     let timeout = duration(&mut args, "--timeout")?.unwrap_or(DEFAULT_TIMEOUT);
     let interval = duration(&mut args, "--interval")?.unwrap_or(DEFAULT_INTERVAL);
     let max_nodes_at_once = share(&mut args, "--max-nodes-at-once")?;
+    if max_nodes_at_once.is_some_and(|it| it.of(usize::MAX) == 0) {
+        return usage(
+            "`--max-nodes-at-once` lets no node in: use 1 or more, or leave it out".into(),
+        );
+    }
+    let allow_missing = share(&mut args, "--allow-missing")?.unwrap_or(Share::Nodes(0));
+    let stall_timeout = duration(&mut args, "--stall-timeout")?;
     let pods_per_node = pods_per_node(&mut args)?;
     let failure_policy = choice(
         &mut args,
@@ -232,6 +244,9 @@ fn run_args(
     if timeout > LONGEST_TIMEOUT {
         return usage("`--timeout` is longer than a year: use less, such as 270s".into());
     }
+    if stall_timeout.is_some_and(|it| it < SHORTEST_STALL) {
+        return usage("`--stall-timeout` is too short: use 10s or more".into());
+    }
     if timeout.is_zero() {
         return usage("`--timeout` is zero: give the run some time, such as 270s".into());
     }
@@ -258,6 +273,8 @@ fn run_args(
         timeout,
         interval,
         max_nodes_at_once,
+        allow_missing,
+        stall_timeout,
         puller: settings.puller,
         id,
         owner,
@@ -411,13 +428,9 @@ fn duration(args: &mut Arguments, name: &'static str) -> Result<Option<Duration>
     Ok(Some(duration))
 }
 
-/// Zero nodes would mean to wait for ever.
 fn share(args: &mut Arguments, name: &'static str) -> Result<Option<Share>, UsageError> {
     let Some(text) = value(args, name)? else { return Ok(None) };
     match Share::parse(&text) {
-        Ok(Share::Nodes(0) | Share::Percent(0)) => {
-            usage(format!("`{name}` `{text}` lets no node in: use 1 or more, or leave it out"))
-        }
         Ok(share) => Ok(Some(share)),
         Err(cause) => usage(format!("`{name}` `{text}` is no number of nodes: {cause}")),
     }
@@ -625,8 +638,8 @@ mod tests {
             (&["a:1", "--timeout", "0s"], "`--timeout`", "270s"),
             (&["a:1", "--interval", "1"], "`--interval` `1`", "270s"),
             (&["a:1", "--interval", "1ms"], "`--interval`", "100ms"),
-            (&["a:1", "--max-nodes-at-once", "0"], "`--max-nodes-at-once` `0`", "1 or more"),
-            (&["a:1", "--max-nodes-at-once=0%"], "`--max-nodes-at-once` `0%`", "1 or more"),
+            (&["a:1", "--max-nodes-at-once", "0"], "`--max-nodes-at-once`", "1 or more"),
+            (&["a:1", "--max-nodes-at-once=0%"], "`--max-nodes-at-once`", "1 or more"),
             (&["a:1", "--max-nodes-at-once", "few"], "`few`", "25%"),
             (&["a:1", "--pods-per-node", "0"], "`--pods-per-node` `0`", "from 1 to 10"),
             (&["a:1", "--pods-per-node", "11"], "`11`", "from 1 to 10"),

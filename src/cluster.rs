@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::evidence::{Event, Pod};
 use crate::node::Node;
-use crate::puller::{DaemonSet, Puller};
+use crate::puller::{DaemonSet, OwnerReference, Puller};
 
 /// The requests a run makes, one method each. Every method sends one request and waits for its
 /// answer; retrying is the run's decision, not the cluster's.
@@ -26,7 +26,11 @@ pub trait Cluster {
     /// Replaces fields of the DaemonSet by a JSON merge patch (RFC 7386).
     fn patch_puller(&mut self, name: &str, patch: &str) -> Result<Puller, ApiError>;
     /// Deletes the DaemonSet and, in the background, its pods, if it still has this uid.
-    fn delete_puller(&mut self, name: &str, uid: &str) -> Result<(), ApiError>;
+    fn delete_puller(&mut self, name: &str, uid: &str) -> Result<Deletion, ApiError>;
+    /// Deletes a pod, if it still has this uid.
+    fn delete_pod(&mut self, name: &str, uid: &str) -> Result<Deletion, ApiError>;
+    /// Writes an event about the run's owner.
+    fn create_event(&mut self, event: &NewEvent<'_>) -> Result<(), ApiError>;
     /// One page of the pods with these labels.
     fn list_pods(&mut self, labels: &str, from: Option<&str>) -> Result<Page<Pod>, ApiError>;
     /// One page of the events that match this field selector.
@@ -46,6 +50,32 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The token for the next page; none on the last one.
     pub next: Option<String>,
+}
+
+/// What became of an object that was to be deleted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Deletion {
+    Done,
+    /// The object stays until its finalizers have run or, a pod, until its containers have ended.
+    UnderWay,
+}
+
+/// An event to write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent<'a> {
+    pub about: &'a OwnerReference,
+    pub kind: EventKind,
+    /// A word in CamelCase.
+    pub reason: &'a str,
+    pub message: &'a str,
+    /// RFC 3339.
+    pub time: String,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EventKind {
+    Normal,
+    Warning,
 }
 
 /// The part of a Job that a run reads.

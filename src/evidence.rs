@@ -29,6 +29,13 @@ const WAITING_AFTER_PULL: [&str; 7] = [
 /// Source: `TerminatePod` in `pkg/kubelet/status/status_manager.go`.
 const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
 
+/// An object of the cluster, and not another one that is given the same name later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    pub name: String,
+    pub uid: String,
+}
+
 /// The part of a Pod object that proves something.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
@@ -142,6 +149,10 @@ pub struct ObjectReference {
 }
 
 impl Pod {
+    pub fn named(&self) -> Named {
+        Named { name: self.metadata.name.clone(), uid: self.metadata.uid.clone() }
+    }
+
     /// The uid of the controller that made the pod.
     pub fn controller(&self) -> Option<&str> {
         let owner = self.metadata.owner_references.iter().find(|it| it.controller)?;

@@ -320,6 +320,25 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_what_is_wrong() {
+        let hex = "a".repeat(64);
+        let long_path = "a".repeat(256);
+        for (written, part) in [
+            ("", "empty"),
+            (&hex, "image id"),
+            ("Ab:1", "lowercase"),
+            ("a..b", "repository name"),
+            (&long_path, "255"),
+            ("-a.b/c", "registry"),
+            ("a:-", "tag"),
+            ("a@sha256:1", "digest"),
+        ] {
+            let err = ImageRef::parse(written).unwrap_err();
+            assert!(err.contains(part), "`{written}`: {err}");
+        }
+    }
+
+    #[test]
     fn only_latest_is_always_pulled() {
         for (written, policy) in [
             ("a".to_owned(), PullPolicy::Always),

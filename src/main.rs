@@ -8,6 +8,7 @@ use prepull::clock::SystemClock;
 use prepull::kube::{Access, KubeCluster, SERVICE_ACCOUNT};
 use prepull::report::{Exit, Report, Verbosity};
 use prepull::run::{Line, Run, drive};
+use prepull::tell::tell;
 use prepull::words::plain;
 use prepull::{VERSION, hold};
 
@@ -56,6 +57,7 @@ fn run(args: RunArgs, env: &dyn Fn(&str) -> Option<String>) -> Result<u8, String
         Line::Always(line) | Line::Verbose(line) => _ = say(&line),
     });
     let report = Report::new(&config, &run, judgement);
+    tell(&report, &config, &mut cluster);
     if report.exit_code() == Exit::Usage as u8 {
         return Err(report.verdict().into());
     }

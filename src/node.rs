@@ -19,6 +19,9 @@ const OS_LABEL: &str = "kubernetes.io/os";
 const CONTROL_PLANE_LABELS: [&str; 2] =
     ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 
+/// Source: `LabelValueMaxLength` in `apimachinery/pkg/util/validation/validation.go`.
+const LONGEST_LABEL_VALUE: usize = 63;
+
 /// The part of a Node object that decides whether images must be on it, and which are.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
@@ -358,6 +361,11 @@ fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
     if term.match_expressions.is_empty() && term.match_fields.is_empty() {
         return false;
     }
+    // What can not be parsed spoils the whole term, also where a NotIn of it would be met. API
+    // servers take such values no more, but older ones did.
+    if !term.match_expressions.iter().flat_map(|it| &it.values).all(|it| is_label_value(it)) {
+        return false;
+    }
     term.match_expressions.iter().all(|it| expression_matches(it, node))
         && term.match_fields.iter().all(|it| field_matches(it, node))
 }
@@ -375,6 +383,17 @@ fn expression_matches(requirement: &NodeSelectorRequirement, node: &Node) -> boo
         "NotIn" => label.is_none_or(|it| !values.contains(it)),
         _ => false,
     }
+}
+
+/// Source: `IsValidLabelValue` in `apimachinery/pkg/util/validation/validation.go`.
+fn is_label_value(text: &str) -> bool {
+    let is_inner = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_');
+    let is_outer = |it: Option<&u8>| it.is_none_or(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    bytes.len() <= LONGEST_LABEL_VALUE
+        && is_outer(bytes.first())
+        && is_outer(bytes.last())
+        && bytes.iter().all(|it| is_inner(*it))
 }
 
 fn compare(label: Option<&String>, values: &[String]) -> Option<(i64, i64)> {
@@ -414,7 +433,16 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
 }
 
 fn numbers(taint: &Taint, toleration: &Toleration) -> Option<(i64, i64)> {
-    Some((taint.value.parse().ok()?, toleration.value.parse().ok()?))
+    Some((decimal(&taint.value)?, decimal(&toleration.value)?))
+}
+
+/// A number in the one form that it has: without a plus sign, without leading zeros. Labels are
+/// compared with less rigour.
+///
+/// Source: `IsDecimalInteger` in `apimachinery/pkg/api/validate/content/decimal_int.go`.
+fn decimal(text: &str) -> Option<i64> {
+    let number: i64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
 }
 
 #[cfg(test)]
@@ -474,6 +502,16 @@ mod tests {
             ("none", "Lt", &["8"], false),
             ("word", "Gt", &["1"], false),
             ("cores", "Gt", &["x"], false),
+            ("cores", "Gt", &["07"], true),
+            ("cores", "Lt", &["9223372036854775808"], false),
+            ("cores", "Gt", &["-1"], false),
+            ("none", "NotIn", &["not a value"], false),
+            ("none", "NotIn", &["b", "-b"], false),
+            ("none", "NotIn", &["b."], false),
+            ("none", "NotIn", &[""], true),
+            ("none", "NotIn", &["B.b_b-b"], true),
+            ("none", "NotIn", &[&"b".repeat(63)], true),
+            ("none", "NotIn", &[&"b".repeat(64)], false),
             ("cores", "Gt", &["1", "2"], false),
             ("zone", "Near", &["a"], false),
         ] {
@@ -551,6 +589,11 @@ mod tests {
             (taint("n", "5", "NoExecute"), toleration("n", "Gt", "5", ""), false),
             (taint("n", "5", "NoExecute"), toleration("n", "Lt", "6", ""), true),
             (taint("n", "x", "NoExecute"), toleration("n", "Lt", "6", ""), false),
+            (taint("n", "05", "NoExecute"), toleration("n", "Lt", "6", ""), false),
+            (taint("n", "05", "NoExecute"), toleration("n", "Gt", "4", ""), false),
+            (taint("n", "5", "NoExecute"), toleration("n", "Gt", "+4", ""), false),
+            (taint("n", "5", "NoExecute"), toleration("n", "Gt", "-4", ""), true),
+            (taint("n", "0", "NoExecute"), toleration("n", "Gt", "-0", ""), false),
             (taint("p", "", "PreferNoSchedule"), toleration("other", "Exists", "", ""), true),
         ] {
             let mut node = node("n1", &[]);

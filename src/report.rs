@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::cluster::EventKind;
 use crate::run::{Config, Dropped, GroupRun, Item, Mode, Outcome, Run, Target};
 use crate::survey::{Holders, Presence, Survey};
-use crate::words::{NAMES_SHOWN, list_of, nodes, some_of};
+use crate::verdict::CHECK_ACCESS;
+use crate::words::{NAMES_SHOWN, cut, list_of, nodes, some_of};
 
 /// The version of the JSON report; it grows when a field changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
@@ -18,6 +20,14 @@ const SCHEMA_VERSION: u32 = 1;
 const LINES_SHOWN: usize = 10;
 /// `sha256:` and 12 hex digits.
 const DIGEST_SHOWN: usize = 19;
+/// Bytes of a termination message that the kubelet keeps.
+///
+/// Source: `MaxContainerTerminationMessageLength` in `pkg/kubelet/container/runtime.go`.
+const TERMINATION_MESSAGE: usize = 4096;
+/// Bytes of an event's message that every version of the API takes.
+///
+/// Source: `NoteLengthLimit` in `pkg/apis/core/validation/events.go`.
+const EVENT_MESSAGE: usize = 1024;
 
 /// The exit codes, which the Job's pod failure policy and people's scripts build on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -90,6 +100,9 @@ struct NodesReport {
     /// Node to reason: targets that lack something, which is no failure unless `--strict` asks for
     /// it.
     forgiven: BTreeMap<String, String>,
+    /// Whether one of these has no room for another pod.
+    #[serde(skip)]
+    has_full: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -168,6 +181,31 @@ impl Report {
         serde_json::to_string(self).expect("a report is made of text and numbers")
     }
 
+    /// The verdict and as many of the other lines as the kubelet takes.
+    pub fn termination_message(&self) -> String {
+        let mut lines = self.lines(Verbosity::Normal);
+        lines.rotate_right(1);
+        cut(&lines.join("\n"), TERMINATION_MESSAGE).into()
+    }
+
+    /// What kind of event tells of this end, and its reason. What cost the cluster nothing is not
+    /// worth one.
+    pub fn event(&self) -> Option<(EventKind, &'static str)> {
+        match self.outcome {
+            "ready" if self.images.iter().all(|it| it.pulled == 0) => None,
+            "ready" if self.nodes.forgiven.is_empty() => Some((EventKind::Normal, "ImagesPulled")),
+            "ready" => Some((EventKind::Warning, "ImagesPulledWithGaps")),
+            "failed" | STRICTLY_FAILED => Some((EventKind::Warning, "ImagesMissing")),
+            "deadline" => Some((EventKind::Warning, "ImagesLate")),
+            "stopped" => Some((EventKind::Warning, "PullStopped")),
+            _ => None,
+        }
+    }
+
+    pub fn event_message(&self) -> &str {
+        cut(&self.verdict, EVENT_MESSAGE)
+    }
+
     /// The lines of the report, the verdict last. Verbose ones name every node.
     pub fn lines(&self, verbosity: Verbosity) -> Vec<String> {
         let shown = match verbosity {
@@ -230,10 +268,19 @@ impl Report {
             }
             None => String::new(),
         };
-        let forgiven = self.nodes.forgiven.keys().map(String::as_str);
-        let without = match self.nodes.forgiven.len() {
-            0 => without,
-            n => format!("{without}; not on {} without room: {}", nodes(n), some_of(forgiven)),
+        let forgiven = &self.nodes.forgiven;
+        let without = match forgiven.first_key_value() {
+            None => without,
+            Some((name, why)) if forgiven.len() == 1 => {
+                format!("{without}; but not on {name}, forgiven: {why}")
+            }
+            Some((_, why)) => {
+                let names = some_of(forgiven.keys().map(String::as_str));
+                format!(
+                    "{without}; but not on {} ({names}), forgiven: {why}",
+                    nodes(forgiven.len())
+                )
+            }
         };
         if self.outcome == STRICTLY_FAILED {
             return format!("failed, as asked by `--strict`{without}");
@@ -442,7 +489,7 @@ fn end(
 ) -> End {
     if judgement.strictness == Strictness::Strict
         && matches!(outcome, Outcome::Checked | Outcome::Ready)
-        && (homeless(images, nodes).next().is_some() || !nodes.forgiven.is_empty())
+        && (homeless(images, nodes).next().is_some() || nodes.has_full)
     {
         return End { word: STRICTLY_FAILED, exit: Exit::Failed };
     }
@@ -466,8 +513,8 @@ fn end(
 
 fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
     let dropped = groups.iter().flat_map(|it| &it.targets.dropped);
-    let (forgiven, dropped): (Vec<_>, Vec<_>) =
-        dropped.partition(|(_, why)| **why == Dropped::NoRoom);
+    let (forgiven, dropped): (Vec<_>, Vec<_>) = dropped.partition(|(_, why)| why.is_forgiven());
+    let has_full = forgiven.iter().any(|(_, why)| **why == Dropped::NoRoom);
     let told = |nodes: Vec<(&String, &Dropped)>| {
         nodes.into_iter().map(|(name, why)| (name.clone(), why.to_string())).collect()
     };
@@ -483,6 +530,7 @@ fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
                 .collect(),
             dropped,
             forgiven,
+            has_full,
         },
         // Without a look at the nodes, those are known that a pod was on.
         None => {
@@ -493,6 +541,7 @@ fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
                 left_out: BTreeMap::new(),
                 dropped,
                 forgiven,
+                has_full,
             }
         }
     }
@@ -588,6 +637,8 @@ fn failure_reports(config: &Config, run: &Run<'_>, outcome: &Outcome) -> Vec<Fai
             nodes_by_cause.entry((item, message, advice)).or_default().push(name.to_owned());
         }
     }
+    let missing: BTreeSet<_> =
+        run.groups().iter().flat_map(|it| &it.targets.missing_secrets).collect();
     let mut causes: Vec<_> = nodes_by_cause.into_iter().collect();
     causes.sort_by_key(|((item, ..), names)| (!is_certain(item), usize::MAX - names.len()));
     causes
@@ -599,9 +650,21 @@ fn failure_reports(config: &Config, run: &Run<'_>, outcome: &Outcome) -> Vec<Fai
             },
             nodes,
             message,
-            advice: advice.into(),
+            advice: match advice {
+                CHECK_ACCESS if !missing.is_empty() => secrets_to_make(&missing, config),
+                advice => advice.into(),
+            },
         })
         .collect()
+}
+
+/// Without its pull secret a pull is refused like that of any stranger.
+fn secrets_to_make(missing: &BTreeSet<&String>, config: &Config) -> String {
+    let names: Vec<_> = missing.iter().map(|it| format!("`{it}`")).collect();
+    let names = list_of(names.iter().map(String::as_str), NAMES_SHOWN);
+    let (secret, does) = if missing.len() == 1 { ("secret", "does") } else { ("secrets", "do") };
+    let ns = &config.namespace;
+    format!("{secret} {names} {does} not exist in namespace `{ns}`: create it before the release")
 }
 
 /// Why a target is unfinished.

@@ -22,6 +22,9 @@ pub struct Verdict {
     pub advice: &'static str,
 }
 
+/// What to do where a registry lets nobody in; it seldom says whether the image is there at all.
+pub const CHECK_ACCESS: &str = "check the image name and the pull secrets";
+
 /// Kubelet reasons that decide without their message.
 ///
 /// Source: `pkg/kubelet/images/types.go`.
@@ -60,7 +63,7 @@ const TEXTS: [(&[&str], Verdict); 8] = [
             "access to the resource is denied",
             "unauthorized:",
         ],
-        permanent("check the image name and the pull secrets"),
+        permanent(CHECK_ACCESS),
     ),
     (&["no space left on device"], permanent("free disk space on the node")),
     (
@@ -93,6 +96,32 @@ const TEXTS: [(&[&str], Verdict); 8] = [
         permanent("check the image name and the tag"),
     ),
 ];
+
+/// Texts of what refuses a pod before it is made, in lower case, with what to do.
+const REFUSALS: [(&str, &str); 7] = [
+    ("exceeded quota", "raise the quota, or lower `puller.resources`"),
+    (
+        "violates podsecurity",
+        "change the security contexts of the puller, or the namespace's level",
+    ),
+    (
+        "security context constraint",
+        "let `puller.serviceAccountName` name an account that may use a fitting one",
+    ),
+    ("error looking up service account", "create it, or correct `puller.serviceAccountName`"),
+    ("no priorityclass", "create it, or correct `puller.priorityClassName`"),
+    ("admission webhook", "let the webhook pass pods that are labelled `prepull.dev/run`"),
+    ("validatingadmissionpolicy", "let the policy pass pods that are labelled `prepull.dev/run`"),
+];
+
+/// What to do about a pod that may not be made.
+pub fn refusal_advice(message: &str) -> &'static str {
+    let message = message.to_ascii_lowercase();
+    REFUSALS
+        .iter()
+        .find(|(text, _)| message.contains(text))
+        .map_or("look at the events of the DaemonSet", |(_, advice)| advice)
+}
 
 /// Judges a failed pull by the kubelet's reason and message.
 pub fn judge(reason: &str, message: &str) -> Verdict {

@@ -33,6 +33,11 @@ pub fn one_line(words: &str) -> String {
     words.split(char::is_control).filter(|it| !it.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
+/// The start of a text, of at most so many bytes.
+pub fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
 /// An I/O error in the words of a message: `connection refused`, without the number of it.
 pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
@@ -47,6 +52,14 @@ pub fn plain(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("aäb", 1), "a");
+        assert_eq!(cut("aäb", 2), "a");
+        assert_eq!(cut("aäb", 3), "aä");
+        assert_eq!(cut("aäb", 9), "aäb");
+    }
 
     #[test]
     fn names_are_shown_and_then_counted() {

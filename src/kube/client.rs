@@ -18,11 +18,11 @@ use ureq::{Agent, AsSendBody, Body, BodyReader, Timeout};
 use super::config::{Access, Server};
 use super::tls;
 use super::token::Token;
-use crate::cluster::{ApiError, Cause, Cluster, Job, Page};
+use crate::cluster::{ApiError, Cause, Cluster, Deletion, EventKind, Job, NewEvent, Page};
 use crate::evidence::{Event, Pod};
 use crate::json;
 use crate::node::{Node, null_as_default};
-use crate::puller::{DaemonSet, Puller};
+use crate::puller::{DaemonSet, OwnerReference, Puller};
 use crate::words::plain;
 
 /// An API server, and the namespace that the puller lives in.
@@ -170,18 +170,23 @@ impl Cluster for KubeCluster {
         Ok(puller)
     }
 
-    fn delete_puller(&mut self, name: &str, uid: &str) -> Result<(), ApiError> {
+    fn delete_puller(&mut self, name: &str, uid: &str) -> Result<Deletion, ApiError> {
         let request = self.words("delete", "daemonset", name);
         let target = self.path("/apis/apps/v1", "daemonsets", Some(name));
-        let body = json(&DeleteOptions {
-            api_version: "v1",
-            kind: "DeleteOptions",
-            preconditions: Preconditions { uid },
-            propagation_policy: "Background",
-        });
-        // 200 with a Status, or 202 with the object while its finalizers run: either is success,
-        // and the body of either is JSON.
-        let ask = Ask::write(request, Method::DELETE, target, "application/json", &body);
+        self.delete(request, target, uid)
+    }
+
+    fn delete_pod(&mut self, name: &str, uid: &str) -> Result<Deletion, ApiError> {
+        let request = self.words("delete", "pod", name);
+        let target = self.path("/api/v1", "pods", Some(name));
+        self.delete(request, target, uid)
+    }
+
+    fn create_event(&mut self, event: &NewEvent<'_>) -> Result<(), ApiError> {
+        let request = self.words("create", "events", "");
+        let target = self.path("/api/v1", "events", None);
+        let body = json(&EventBody::of(event, &self.namespace));
+        let ask = Ask::write(request, Method::POST, target, "application/json", &body);
         self.fetch::<IgnoredAny>(&ask)?;
         Ok(())
     }
@@ -315,6 +320,25 @@ impl KubeCluster {
         let list: List<T> = self.fetch(&ask)?;
         let next = Some(list.metadata.next).filter(|it| !it.is_empty());
         Ok(Page { items: list.items, next })
+    }
+
+    /// Deletes an object of this uid. The answer is a Status when it is gone, and the object itself
+    /// while something of it is still to end.
+    ///
+    /// Source: `DeleteResource` in `apiserver/pkg/endpoints/handlers/delete.go`.
+    fn delete(&mut self, request: String, target: String, uid: &str) -> Result<Deletion, ApiError> {
+        let body = json(&DeleteOptions {
+            api_version: "v1",
+            kind: "DeleteOptions",
+            preconditions: Preconditions { uid },
+            propagation_policy: "Background",
+        });
+        let ask = Ask::write(request, Method::DELETE, target, "application/json", &body);
+        let answer: Deleted = self.fetch(&ask)?;
+        Ok(match answer.kind.as_str() {
+            "Status" => Deletion::Done,
+            _ => Deletion::UnderWay,
+        })
     }
 
     fn fetch<T: DeserializeOwned>(&mut self, ask: &Ask<'_>) -> Result<T, ApiError> {
@@ -778,6 +802,70 @@ struct DeleteOptions<'a> {
 #[derive(Serialize)]
 struct Preconditions<'a> {
     uid: &'a str,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Deleted {
+    kind: String,
+}
+
+/// An event of core/v1, which `kubectl describe` shows with the object it is about.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventBody<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: EventName<'a>,
+    involved_object: Involved<'a>,
+    #[serde(rename = "type")]
+    event_type: &'static str,
+    reason: &'a str,
+    message: &'a str,
+    first_timestamp: &'a str,
+    last_timestamp: &'a str,
+    count: u32,
+    source: Source,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventName<'a> {
+    generate_name: String,
+    namespace: &'a str,
+}
+
+#[derive(Serialize)]
+struct Involved<'a> {
+    #[serde(flatten)]
+    object: &'a OwnerReference,
+    namespace: &'a str,
+}
+
+#[derive(Serialize)]
+struct Source {
+    component: &'static str,
+}
+
+impl<'a> EventBody<'a> {
+    fn of(event: &'a NewEvent<'_>, namespace: &'a str) -> Self {
+        Self {
+            api_version: "v1",
+            kind: "Event",
+            metadata: EventName { generate_name: format!("{}.", event.about.name), namespace },
+            involved_object: Involved { object: event.about, namespace },
+            event_type: match event.kind {
+                EventKind::Normal => "Normal",
+                EventKind::Warning => "Warning",
+            },
+            reason: event.reason,
+            message: event.message,
+            first_timestamp: &event.time,
+            last_timestamp: &event.time,
+            count: 1,
+            source: Source { component: "prepull" },
+        }
+    }
 }
 
 /// The buffer between the body and the JSON parser, which reads byte by byte.

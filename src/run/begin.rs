@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::ApiError;
+use crate::evidence::Named;
 use crate::node::LeftOut;
 use crate::puller::{
     EXPIRES_ANNOTATION, Puller, PullerPodSpec, PullerStatus, RUN_LABEL, container_name,
@@ -10,9 +11,7 @@ use crate::puller::{
 use crate::run::faults::with_advice;
 use crate::run::place::MOST_NAMED_NODES;
 use crate::run::window::Window;
-use crate::run::{
-    Config, GroupRun, Leftover, Mode, Outcome, Phase, PullerState, Run, Sight, Targets,
-};
+use crate::run::{Config, GroupRun, Mode, Outcome, Phase, PullerState, Run, Sight, Targets};
 use crate::survey::{GroupSurvey, Lacking, Survey};
 use crate::words::{nodes, some_of};
 
@@ -92,6 +91,10 @@ impl Run<'_> {
             seen: PullerStatus::default(),
             n_remakes: 0,
             no_room_since: BTreeMap::new(),
+            n_pods: 0,
+            n_pods_since: self.now.elapsed,
+            refusal: None,
+            stalls: BTreeMap::new(),
             with_pod: BTreeSet::new(),
             n_unplaced: 0,
             empty_since: None,
@@ -106,19 +109,19 @@ impl Run<'_> {
     }
 
     /// An expired puller of the same name from another run.
-    pub(super) fn expired(&self, puller: &Puller) -> Option<Leftover> {
+    pub(super) fn expired(&self, puller: &Puller) -> Option<Named> {
         let meta = &puller.metadata;
         let expires = meta.annotations.get(EXPIRES_ANNOTATION)?;
         let expires = humantime::parse_rfc3339_weak(expires).ok()?;
         (expires < self.now.server && !self.is_of_this_run(puller))
-            .then(|| Leftover { name: meta.name.clone(), uid: meta.uid.clone() })
+            .then(|| Named { name: meta.name.clone(), uid: meta.uid.clone() })
     }
 
     pub(super) fn is_of_this_run(&self, puller: &Puller) -> bool {
         puller.metadata.labels.get(RUN_LABEL) == Some(&self.config.id)
     }
 
-    pub(super) fn remove_leftovers(&mut self, mut expired: Vec<Leftover>) -> Phase {
+    pub(super) fn remove_leftovers(&mut self, mut expired: Vec<Named>) -> Phase {
         if let Some(leftover) = expired.pop() {
             return Phase::RemoveLeftover { leftover, rest: expired };
         }

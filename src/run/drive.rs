@@ -54,9 +54,8 @@ pub fn perform(call: &Call, cluster: &mut dyn Cluster) -> Result<Answer, ApiErro
     let puller = |it| Answer::Puller(Box::new(it));
     match call {
         Call::CreatePuller(manifest) => cluster.create_puller(manifest).map(puller),
-        Call::DeletePuller { name, uid } => {
-            cluster.delete_puller(name, uid).map(|()| Answer::Deleted)
-        }
+        Call::DeletePuller { name, uid } => cluster.delete_puller(name, uid).map(Answer::Deleted),
+        Call::DeletePod { name, uid } => cluster.delete_pod(name, uid).map(Answer::Deleted),
         Call::ListEvents { fields, from } => {
             cluster.list_events(fields, from.as_deref()).map(Answer::Events)
         }

@@ -1,12 +1,17 @@
 //! The end: the outcome is fixed, and what was made is removed.
 
-use crate::run::{Outcome, Phase, PullerState, Run};
+use std::collections::BTreeSet;
+
+use crate::puller::RUN_LABEL;
+use crate::run::{FIRST_PAUSE, Outcome, Phase, PullerState, Run};
+use crate::words::some_of;
 
 impl Run<'_> {
     pub(super) fn finish(&mut self, outcome: Outcome) -> Phase {
         self.outcome = Some(outcome);
         self.fault_at_end = self.fault.take();
         self.cleanup_began = Some(self.now.elapsed);
+        self.note_stranded();
         self.clean_from(0)
     }
 
@@ -31,9 +36,31 @@ impl Run<'_> {
         }
     }
 
+    /// Asks again in a moment whether a deleted puller is gone.
+    pub(super) fn confirm(&mut self, group: usize, uid: String) -> Phase {
+        self.pause = Some(FIRST_PAUSE);
+        Phase::Confirm { group, uid }
+    }
+
     pub(super) fn cleaned(&mut self, group: usize) -> Phase {
         self.groups[group].puller = PullerState::None;
         self.clean_from(group + 1)
+    }
+
+    /// Names the pods that no kubelet is there to end.
+    fn note_stranded(&mut self) {
+        let stranded = self.groups.iter().flat_map(|it| &it.targets.stranded);
+        let names: BTreeSet<_> = stranded.map(|(node, pod)| format!("{pod} on {node}")).collect();
+        if names.is_empty() {
+            return;
+        }
+        let names = some_of(names.iter().map(String::as_str));
+        let (ns, id) = (&self.config.namespace, &self.config.id);
+        self.notes.push(format!(
+            "pods on nodes that are not ready stay until their nodes are back: {names}: remove \
+             them with `kubectl --namespace {ns} delete pods --selector {RUN_LABEL}={id} \
+             --grace-period 0 --force`"
+        ));
     }
 
     pub(super) fn give_up_cleaning(&mut self) {

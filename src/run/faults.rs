@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::cluster::{ApiError, Cause};
 use crate::run::begin::leftovers;
-use crate::run::{FIRST_PAUSE, Loss, Outcome, Phase, PullerState, Purpose, Run, survey_for};
+use crate::run::{
+    FIRST_PAUSE, Loss, MayRestart, Outcome, Phase, PullerState, Purpose, Run, survey_for,
+};
 use crate::survey::Survey;
 
 /// A ClusterRoleBinding made moments ago takes a second to work.
@@ -15,10 +17,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 impl Run<'_> {
     pub(super) fn absorb_error(&mut self, err: &ApiError) {
-        if err.is_transient() && matches!(self.phase, Phase::Events { .. }) {
+        if err.is_transient() && matches!(self.phase, Phase::Events { .. } | Phase::Refusals { .. })
+        {
             // Events may be in a store of their own, and prove nothing.
             self.verbose(format!("{err}: going on without events"));
-            self.phase = self.looked();
+            self.phase = match self.phase {
+                Phase::Refusals { .. } => self.judge_refusals(),
+                _ => self.looked(),
+            };
             return;
         }
         if err.is_transient() {
@@ -90,6 +96,14 @@ impl Run<'_> {
                 self.recheck_against(&Survey::new(&self.config.groups), &node);
                 self.recheck_next(rest)
             }
+            (Phase::Refusals { from: Some(_) }, 410) => Phase::Refusals { from: None },
+            (Phase::Refusals { .. }, _) => self.judge_refusals(),
+            (Phase::Restart { pods }, 404 | 409) => self.restart_next(pods),
+            (Phase::Restart { .. }, 403) => {
+                self.notes.push(format!("{err}: pods that stall are left as they are"));
+                self.may_restart = MayRestart::No;
+                self.rest()
+            }
             (Phase::Events { .. }, 403) => {
                 let note = format!("{err}: causes and progress are read from pods alone");
                 if !self.notes.contains(&note) {
@@ -97,8 +111,9 @@ impl Run<'_> {
                 }
                 self.looked()
             }
-            (Phase::Clean { group, .. }, 404 | 409) => self.cleaned(group),
-            (Phase::Clean { .. }, _) => {
+            (Phase::Clean { group, .. } | Phase::Confirm { group, .. }, 404)
+            | (Phase::Clean { group, .. }, 409) => self.cleaned(group),
+            (Phase::Clean { .. } | Phase::Confirm { .. }, _) => {
                 self.notes.push(err.to_string());
                 self.give_up_cleaning();
                 Phase::Finished

@@ -16,6 +16,7 @@ mod end;
 mod faults;
 mod place;
 mod targets;
+mod trouble;
 mod watch;
 mod window;
 
@@ -24,8 +25,8 @@ use std::fmt;
 use std::mem::{self, Discriminant};
 use std::time::{Duration, SystemTime};
 
-use crate::cluster::{ApiError, Job, Page};
-use crate::evidence::{Event, Pod};
+use crate::cluster::{ApiError, Deletion, Job, Page};
+use crate::evidence::{Event, Named, Pod};
 use crate::node::Node;
 use crate::puller::{
     DaemonSet, NAME_LABEL, OwnerReference, Puller, PullerPodSpec, PullerStatus, RUN_LABEL,
@@ -38,7 +39,7 @@ use begin::leftovers;
 use window::Window;
 
 pub use drive::{Clock, drive, perform};
-pub use targets::{Added, Dropped, Failure, Item, Obstacle, Target, Targets};
+pub use targets::{Added, Dropped, Failing, Failure, Item, Obstacle, Target, Targets};
 
 /// Targets without progress for so long are looked at again: they may be gone or cordoned.
 const RECHECK_AFTER: Duration = Duration::from_secs(30);
@@ -53,6 +54,8 @@ const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Events of pods that warn; the others are many and prove nothing that pods do not.
 const WARNINGS_OF_PODS: &str = "involvedObject.kind=Pod,type=Warning";
+/// Events of DaemonSets that warn: their controller tells of pods that it can not make.
+const WARNINGS_OF_SETS: &str = "involvedObject.kind=DaemonSet,type=Warning";
 
 /// What a run is to do.
 #[derive(Clone, Debug)]
@@ -69,6 +72,10 @@ pub struct Config {
     pub interval: Duration,
     /// So many nodes may be unfinished at a time; of the eligible ones, where it is a percentage.
     pub max_nodes_at_once: Option<Share>,
+    /// So many nodes may end up without an image.
+    pub allow_missing: Share,
+    /// A pod that gets no further for so long is made anew, if others got further.
+    pub stall_timeout: Option<Duration>,
     pub puller: PullerSettings,
     /// Tells this run's pullers from those of any other: the owner's uid, or a random word.
     pub id: String,
@@ -139,6 +146,7 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
     CreatePuller(Box<DaemonSet>),
+    DeletePod { name: String, uid: String },
     DeletePuller { name: String, uid: String },
     ListEvents { fields: String, from: Option<String> },
     ListNodes { from: Option<String> },
@@ -153,7 +161,7 @@ pub enum Call {
 /// An answer to a [`Call`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    Deleted,
+    Deleted(Deletion),
     Events(Page<Event>),
     Job(Job),
     Node(Box<Node>),
@@ -194,6 +202,7 @@ pub struct Run<'a> {
     /// Groups whose puller has to be made, or sent to other nodes.
     to_place: Vec<usize>,
     round: u32,
+    may_restart: MayRestart,
     /// The numbers changed in a way that makes a look at the pods worth it.
     look_wanted: LookWanted,
     /// By [`Now::elapsed`], as are all moments here.
@@ -246,12 +255,28 @@ pub struct GroupRun {
     n_remakes: u32,
     /// Since when a node is known to run as many pods as it may.
     no_room_since: BTreeMap<String, Duration>,
+    /// How many targets had pods at the last look, and since when it is no more.
+    n_pods: usize,
+    n_pods_since: Duration,
+    /// Why the DaemonSet can not make pods, and since when.
+    refusal: Option<(String, Duration)>,
+    /// The nodes that got no further, by name.
+    stalls: BTreeMap<String, Stall>,
     /// Where nodes may not be listed: the nodes that had a pod in the look under way, and how many
     /// pods had no node yet.
     with_pod: BTreeSet<String>,
     n_unplaced: usize,
     /// Since when the DaemonSet is known to want no pod at all.
     empty_since: Option<Duration>,
+}
+
+/// A node that gets no further.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    n_lacking: usize,
+    since: Duration,
+    /// How often its pod was made anew; each time it is given twice as long.
+    n_restarts: u32,
 }
 
 /// What a run may look at.
@@ -293,6 +318,13 @@ impl fmt::Display for Loss {
     }
 }
 
+/// Whether pods that stall may be made anew.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum MayRestart {
+    No,
+    Yes,
+}
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum LookWanted {
     No,
@@ -303,27 +335,66 @@ enum LookWanted {
 /// trying again is nothing but staying in a phase.
 #[derive(Debug)]
 enum Phase {
-    Clean { group: usize, uid: Option<String> },
-    Create { group: usize },
-    Events { from: Option<String> },
+    Clean {
+        group: usize,
+        uid: Option<String>,
+    },
+    /// A puller that was deleted is still there.
+    Confirm {
+        group: usize,
+        uid: String,
+    },
+    Create {
+        group: usize,
+    },
+    Events {
+        from: Option<String>,
+    },
+    /// Why the DaemonSets can not make pods.
+    Refusals {
+        from: Option<String>,
+    },
+    /// Pods that stall, to be made anew.
+    Restart {
+        pods: Vec<Named>,
+    },
     Finished,
-    Leftovers { from: Option<String>, expired: Vec<Leftover> },
-    Patch { group: usize },
-    Pods { from: Option<String> },
-    Poll { group: usize },
-    ReadJob { name: String },
-    Recheck { node: String, rest: Vec<String> },
-    RemoveLeftover { leftover: Leftover, rest: Vec<Leftover> },
-    Replace { group: usize, uid: String },
-    Survey { purpose: Purpose, from: Option<String>, survey: Survey },
-    TakeOver { group: usize },
-}
-
-/// An expired puller of an earlier run.
-#[derive(Clone, Debug)]
-struct Leftover {
-    name: String,
-    uid: String,
+    Leftovers {
+        from: Option<String>,
+        expired: Vec<Named>,
+    },
+    Patch {
+        group: usize,
+    },
+    Pods {
+        from: Option<String>,
+    },
+    Poll {
+        group: usize,
+    },
+    ReadJob {
+        name: String,
+    },
+    Recheck {
+        node: String,
+        rest: Vec<String>,
+    },
+    RemoveLeftover {
+        leftover: Named,
+        rest: Vec<Named>,
+    },
+    Replace {
+        group: usize,
+        uid: String,
+    },
+    Survey {
+        purpose: Purpose,
+        from: Option<String>,
+        survey: Survey,
+    },
+    TakeOver {
+        group: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -354,6 +425,7 @@ impl<'a> Run<'a> {
             window: None,
             to_place: vec![],
             round: 0,
+            may_restart: MayRestart::Yes,
             look_wanted: LookWanted::No,
             next_poll: zero,
             n_looks: 0,
@@ -450,9 +522,17 @@ impl<'a> Run<'a> {
             Phase::Clean { group, uid: None }
             | Phase::Poll { group }
             | Phase::TakeOver { group } => Call::ReadPuller { name: self.puller_name(*group) },
+            Phase::Confirm { group, .. } => Call::ReadPuller { name: self.puller_name(*group) },
             Phase::Create { group } => Call::CreatePuller(Box::new(self.manifest(*group))),
             Phase::Events { from } => {
                 Call::ListEvents { fields: WARNINGS_OF_PODS.into(), from: from.clone() }
+            }
+            Phase::Refusals { from } => {
+                Call::ListEvents { fields: WARNINGS_OF_SETS.into(), from: from.clone() }
+            }
+            Phase::Restart { pods } => {
+                let pod = pods.last()?;
+                Call::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() }
             }
             Phase::Finished => return None,
             Phase::Leftovers { from, .. } => {
@@ -522,6 +602,9 @@ impl<'a> Run<'a> {
         // The verdict is about pods, so they are looked at once more, but not for long.
         let seen = *self.deadline_seen.get_or_insert(self.now.elapsed);
         let looked = self.last_look >= seen;
+        if looked && matches!(self.phase, Phase::Poll { .. }) && self.may_end_unfinished() {
+            self.phase = self.rest();
+        }
         match &self.phase {
             Phase::Poll { .. } if !looked => self.phase = self.look(),
             Phase::Events { .. }
@@ -567,13 +650,13 @@ impl<'a> Run<'a> {
                     None => self.remove_leftovers(expired),
                 }
             }
-            (Phase::RemoveLeftover { leftover, rest }, Answer::Deleted) => {
+            (Phase::RemoveLeftover { leftover, rest }, Answer::Deleted(_)) => {
                 self.say(format!("removed DaemonSet `{}`, left by an earlier run", leftover.name));
                 self.remove_leftovers(rest)
             }
             (Phase::Create { group }, Answer::Puller(made)) => self.made(group, &made),
             (Phase::TakeOver { group }, Answer::Puller(found)) => self.take_over(group, &found),
-            (Phase::Replace { group, .. }, Answer::Deleted) => Phase::Create { group },
+            (Phase::Replace { group, .. }, Answer::Deleted(_)) => Phase::Create { group },
             (Phase::Patch { group }, Answer::Puller(patched)) => {
                 self.placed(group, &patched);
                 self.place_next()
@@ -603,7 +686,24 @@ impl<'a> Run<'a> {
                     false => self.cleaned(group),
                 }
             }
-            (Phase::Clean { group, .. }, Answer::Deleted) => self.cleaned(group),
+            (Phase::Clean { group, uid: Some(uid) }, Answer::Deleted(Deletion::UnderWay)) => {
+                self.confirm(group, uid)
+            }
+            (Phase::Clean { group, .. }, Answer::Deleted(_)) => self.cleaned(group),
+            (Phase::Confirm { group, uid }, Answer::Puller(found)) => {
+                match found.metadata.uid == uid {
+                    true => self.confirm(group, uid),
+                    false => self.cleaned(group),
+                }
+            }
+            (Phase::Refusals { .. }, Answer::Events(page)) => {
+                page.items.iter().for_each(|it| self.saw_refusal(it));
+                match page.next {
+                    Some(_) => Phase::Refusals { from: page.next },
+                    None => self.judge_refusals(),
+                }
+            }
+            (Phase::Restart { pods }, Answer::Deleted(_)) => self.restart_next(pods),
             // An answer to another question: the phase asks its own again.
             (phase, _) => phase,
         };

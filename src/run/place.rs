@@ -87,12 +87,14 @@ impl Run<'_> {
         let names = self.window.as_ref().map(|it| self.let_in(it, group)).unwrap_or_default();
         let names = names.into_iter().map(str::to_owned).collect();
         let run = &mut self.groups[group];
+        (run.n_pods, run.n_pods_since, run.refusal) = (0, self.now.elapsed, None);
         run.sent_to = names;
         run.made_as = puller.spec.template.spec.clone();
     }
 
     pub(super) fn made(&mut self, group: usize, made: &Puller) -> Phase {
         self.groups[group].puller = PullerState::Made { uid: made.metadata.uid.clone() };
+        self.groups[group].targets.forget_pods();
         self.placed(group, made);
         let changes = changes(&self.manifest(group), made);
         self.notes.extend(changes.images.iter().map(|it| format!("on its way in, {it}")));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 
-use crate::evidence::{ContainerStatus, Event, Pod};
+use crate::evidence::{ContainerStatus, Event, Named, Pod};
 use crate::node::LeftOut;
 use crate::puller::INSTALL;
 use crate::survey::{Lacking, Presence};
@@ -40,6 +40,18 @@ const INSUFFICIENT: &str = "Insufficient ";
 ///
 /// Source: `PredicateAdmitHandler` in `pkg/kubelet/lifecycle/predicate.go`.
 const OUT_OF_PODS: &str = "OutOfpods";
+
+/// The kubelet's reason for a pull secret that a pod names and that does not exist. Its message
+/// has their names in brackets, and it goes on without them.
+///
+/// Source: `getPullSecretsForPod` in `pkg/kubelet/kubelet_pods.go`.
+const NO_PULL_SECRET: &str = "FailedToRetrieveImagePullSecret";
+/// The reasons of what keeps a pod from starting before any pull of ours, or from being pulled for
+/// at all.
+///
+/// Source: `pkg/kubelet/events/event.go`.
+const COMPLAINTS: [&str; 4] =
+    ["FailedAttachVolume", "FailedCreatePodSandBox", "FailedMount", "NetworkNotReady"];
 
 /// The waiting reason between two attempts.
 const BACK_OFF: &str = "ImagePullBackOff";
@@ -83,8 +95,10 @@ pub struct Target {
     pub obstacle: Option<Obstacle>,
     /// Whether our own image is known to be there.
     has_own_image: bool,
-    /// Whether a pod was made for it.
-    has_pod: bool,
+    /// The pod that was made for it.
+    pub pod: Option<Named>,
+    /// What the kubelet complains of that is no pull: a volume, a sandbox, the network.
+    complaint: Option<String>,
 }
 
 /// What keeps a pod from pulling, in the cluster's words where it has some.
@@ -102,6 +116,11 @@ pub struct Targets {
     pub nodes: BTreeMap<String, Target>,
     /// Nodes that ceased to be targets, and why.
     pub dropped: BTreeMap<String, Dropped>,
+    /// Pods on nodes that were dropped because they are not ready, by node: nobody is there to end
+    /// them.
+    pub stranded: BTreeMap<String, String>,
+    /// Pull secrets that pods name and that do not exist.
+    pub missing_secrets: BTreeSet<String>,
     /// Container name to the place of its image.
     containers: BTreeMap<String, usize>,
     /// The node of each pod that was seen.
@@ -128,6 +147,8 @@ pub enum Added {
 /// Why a node is no longer waited for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Dropped {
+    /// It lacks something that need not be everywhere (`--allow-missing`), for this reason.
+    Allowed(String),
     Gone,
     LeftOut(LeftOut),
     /// It runs as many pods as it may, and did so for a while. A pod of the release would find no
@@ -137,9 +158,17 @@ pub enum Dropped {
     Replaced,
 }
 
+impl Dropped {
+    /// Whether the node lacks something although it is eligible.
+    pub fn is_forgiven(&self) -> bool {
+        matches!(self, Self::Allowed(_) | Self::NoRoom)
+    }
+}
+
 impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Allowed(why) => f.write_str(why),
             Self::Gone => f.write_str("gone"),
             Self::LeftOut(why) => why.fmt(f),
             Self::NoRoom => f.write_str("no room for another pod"),
@@ -178,37 +207,46 @@ impl Targets {
             digests: BTreeMap::new(),
             obstacle: None,
             has_own_image: false,
-            has_pod: false,
+            pod: None,
+            complaint: None,
         };
         self.nodes.insert(node.name.clone(), target);
         self.dropped.remove(&node.name);
+        self.stranded.remove(&node.name);
         added
     }
 
     pub fn drop_node(&mut self, name: &str, why: Dropped) {
-        if self.nodes.remove(name).is_some() {
-            self.dropped.insert(name.into(), why);
+        let Some(target) = self.nodes.remove(name) else { return };
+        if let (Dropped::LeftOut(LeftOut::NotReady), Some(pod)) = (&why, target.pod) {
+            self.stranded.insert(name.into(), pod.name);
         }
+        self.dropped.insert(name.into(), why);
     }
 
     /// Whether this node was forgiven for what it lacks.
     pub fn is_forgiven(&self, node: &Lacking) -> bool {
-        self.dropped.get(&node.name) == Some(&Dropped::NoRoom)
+        self.dropped.get(&node.name).is_some_and(Dropped::is_forgiven)
             && self.uids.get(&node.name) == Some(&node.uid)
     }
 
     pub fn n_forgiven(&self) -> usize {
-        self.dropped.values().filter(|it| **it == Dropped::NoRoom).count()
+        self.dropped.values().filter(|it| it.is_forgiven()).count()
     }
 
     /// Takes back what pods proved: they may have been made of something else.
-    pub fn forget_pods(&mut self) {
+    pub fn forget_proof(&mut self) {
         for target in self.nodes.values_mut() {
             target.lacking.append(&mut target.pulled);
             target.failures.clear();
             target.digests.clear();
-            target.obstacle = None;
-            target.has_pod = false;
+        }
+    }
+
+    /// Other pods will be made; what these proved is proved.
+    pub fn forget_pods(&mut self) {
+        for target in self.nodes.values_mut() {
+            (target.pod, target.obstacle, target.complaint) = (None, None, None);
         }
         self.pods.clear();
     }
@@ -245,7 +283,9 @@ impl Targets {
     /// them, and a uid is not to be had.
     pub fn discover(&mut self, pod: &Pod) {
         let Some(name) = pod.node_name().or(pod.meant_for()) else { return };
-        if !self.nodes.contains_key(name) && self.dropped.get(name) != Some(&Dropped::NoRoom) {
+        if !self.nodes.contains_key(name)
+            && !self.dropped.get(name).is_some_and(Dropped::is_forgiven)
+        {
             let images = self.containers.values().map(|it| (*it, Presence::Unknown)).collect();
             self.add(&Lacking {
                 name: name.into(),
@@ -267,14 +307,14 @@ impl Targets {
     pub fn observe_pod(&mut self, pod: &Pod) {
         let Some(name) = pod.node_name() else {
             if let Some(target) = pod.meant_for().and_then(|it| self.nodes.get_mut(it)) {
-                target.has_pod = true;
+                target.pod = Some(pod.named());
                 target.obstacle = pod.unschedulable().map(unschedulable);
             }
             return;
         };
         let Some(target) = self.nodes.get_mut(name) else { return };
         self.pods.insert(pod.metadata.uid.clone(), name.into());
-        target.has_pod = true;
+        target.pod = Some(pod.named());
         target.obstacle = obstacle(pod);
         for status in &pod.status.container_statuses {
             // Containers that a webhook put into the pod are none of ours.
@@ -311,6 +351,10 @@ impl Targets {
     /// Takes in an event of one of the group's pods. Unlike a pod's status, which the kubelet
     /// writes only after its whole pass over the pod's images, events are immediate.
     pub fn observe_event(&mut self, event: &Event) {
+        if event.container().is_none() {
+            self.observe_complaint(event);
+            return;
+        }
         let cause = match event.reason.as_str() {
             // The same reason without these words only repeats the waiting reason.
             "Failed" => event.message.strip_prefix("Failed to pull image "),
@@ -337,11 +381,47 @@ impl Targets {
         }
     }
 
+    /// Takes in an event about a pod as a whole.
+    fn observe_complaint(&mut self, event: &Event) {
+        let node = self.pods.get(&event.involved_object.uid);
+        let Some(target) = node.and_then(|it| self.nodes.get_mut(it)) else { return };
+        if event.reason == NO_PULL_SECRET {
+            let secrets = event.message.split_once('(').and_then(|(_, it)| it.split_once(')'));
+            let secrets = secrets.into_iter().flat_map(|(it, _)| it.split(", "));
+            self.missing_secrets.extend(secrets.map(str::to_owned));
+        } else if COMPLAINTS.contains(&event.reason.as_str()) {
+            target.complaint = Some(one_line(&format!("{}: {}", event.reason, event.message)));
+        }
+    }
+
     fn item_of(&self, event: &Event) -> Option<Item> {
         match event.container()? {
             INSTALL => Some(Item::OwnImage),
             name => self.containers.get(name).map(|it| Item::Image(*it)),
         }
+    }
+
+    /// The nodes on which a pull of these fails for good, and whether everything that they still
+    /// lack does.
+    pub fn failing<'a>(
+        &'a self,
+        items: &'a BTreeSet<Item>,
+    ) -> impl Iterator<Item = (&'a str, Failing)> {
+        self.unfinished().filter_map(|(name, target)| {
+            let fails = |it: &Item| {
+                let failure = target.failures.get(it);
+                items.contains(it) && failure.is_some_and(Failure::is_permanent)
+            };
+            if fails(&Item::OwnImage) {
+                return Some((name, Failing::Wholly));
+            }
+            let n_failing = target.lacking.iter().filter(|it| fails(&Item::Image(**it))).count();
+            match n_failing {
+                0 => None,
+                n if n == target.lacking.len() => Some((name, Failing::Wholly)),
+                _ => Some((name, Failing::Partly)),
+            }
+        })
     }
 
     /// The pulls that will not succeed whatever is waited for.
@@ -350,7 +430,7 @@ impl Targets {
         let mut certain = BTreeSet::new();
         for (_, target) in self.unfinished() {
             for (item, failure) in &target.failures {
-                if failure.verdict.outlook == Outlook::Transient {
+                if !failure.is_permanent() {
                     continue;
                 }
                 let n_nodes = nodes_failing.entry(*item).or_default();
@@ -364,12 +444,27 @@ impl Targets {
     }
 }
 
+/// How much of what a node lacks fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Failing {
+    Partly,
+    Wholly,
+}
+
+impl Failure {
+    fn is_permanent(&self) -> bool {
+        self.verdict.outlook == Outlook::Permanent
+    }
+}
+
 impl Target {
     /// What the node is waited for, as far as no pull has failed.
     pub fn waiting_for(&self) -> &str {
         match &self.obstacle {
             Some(Obstacle::NoRoom(words) | Obstacle::Other(words)) => words,
-            None if self.has_pod => "the pull has not ended",
+            None if self.pod.is_some() => {
+                self.complaint.as_deref().unwrap_or("the pull has not ended")
+            }
             None => "no pod was made there: look at the events of the DaemonSet",
         }
     }
@@ -378,7 +473,7 @@ impl Target {
     /// it lacks has failed. What the kubelet does at the moment, no status says.
     pub fn may_be_pulling(&self) -> bool {
         let has_failed = |it: &usize| self.failures.contains_key(&Item::Image(*it));
-        self.has_pod
+        self.pod.is_some()
             && self.obstacle.is_none()
             && !self.failures.contains_key(&Item::OwnImage)
             && !self.lacking.iter().all(has_failed)

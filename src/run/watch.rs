@@ -1,6 +1,6 @@
 //! Watching: polls, looks at pods and events, looks at targets again, and the closing look.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::mem;
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use crate::cluster::Page;
 use crate::evidence::Pod;
 use crate::puller::Puller;
 use crate::run::{
-    Added, Dropped, GroupRun, LookWanted, Loss, Obstacle, Outcome, Phase, PullerState, Purpose,
-    RECHECK_AFTER, Run, Sight, Target, survey_for,
+    Added, Dropped, GroupRun, LookWanted, Loss, Outcome, Phase, PullerState, Purpose,
+    RECHECK_AFTER, Run, Sight, survey_for,
 };
 use crate::survey::{Lacking, Survey};
 use crate::words::{nodes, some_of};
@@ -26,8 +26,6 @@ const EMPTY_FOR: Duration = Duration::from_secs(10);
 const RECHECK_ONE_BY_ONE: usize = 10;
 /// How often late nodes are pulled for; later ones are named and not awaited.
 const MOST_ROUNDS: u32 = 3;
-/// A node that runs as many pods as it may is forgiven after so long: others may end meanwhile.
-const NO_ROOM_GRACE: Duration = Duration::from_secs(30);
 
 impl Run<'_> {
     /// Waits for the next round of polls. With nothing left to poll for, the run is at its end
@@ -82,7 +80,7 @@ impl Run<'_> {
         }
         if puller.spec.template.spec != run.made_as {
             // Pods that were made of it since may show other images under our containers' names.
-            run.targets.forget_pods();
+            run.targets.forget_proof();
             return self.puller_lost(group, Loss::Edited);
         }
         let status = puller.status;
@@ -158,12 +156,24 @@ impl Run<'_> {
     pub(super) fn looked(&mut self) -> Phase {
         let certain: BTreeSet<_> =
             self.groups.iter().flat_map(|it| it.targets.certain_failures()).collect();
-        if !certain.is_empty() {
+        if !certain.is_empty() && !self.may_be_missing(&certain) {
             return self.finish(Outcome::CannotPull(certain));
         }
         self.forgive_without_room();
         if self.poll_from(0).is_none() {
             return self.rest();
+        }
+        match self.is_short_of_pods() {
+            true => Phase::Refusals { from: None },
+            false => self.looked_for_trouble(),
+        }
+    }
+
+    /// Nothing keeps the pods from being made.
+    pub(super) fn looked_for_trouble(&mut self) -> Phase {
+        let stalled = self.stalled();
+        if !stalled.is_empty() {
+            return Phase::Restart { pods: stalled };
         }
         if self.window.is_some() {
             self.release_stuck();
@@ -188,30 +198,6 @@ impl Run<'_> {
             return survey_for(Purpose::Recheck, self.config);
         }
         self.recheck_next(names)
-    }
-
-    /// Forgives the nodes that have had no room for another pod for a while.
-    pub(super) fn forgive_without_room(&mut self) {
-        let now = self.now.elapsed;
-        let mut forgiven = BTreeSet::new();
-        for group in &mut self.groups {
-            let is_full = |it: &Target| matches!(it.obstacle, Some(Obstacle::NoRoom(_)));
-            let full = group.targets.unfinished().filter(|(_, it)| is_full(it));
-            let since = |name| group.no_room_since.get(name).copied().unwrap_or(now);
-            let full: BTreeMap<_, _> =
-                full.map(|(name, _)| (name.to_owned(), since(name))).collect();
-            for (name, since) in &full {
-                if now >= *since + NO_ROOM_GRACE {
-                    group.targets.drop_node(name, Dropped::NoRoom);
-                    forgiven.insert(name.clone());
-                }
-            }
-            group.no_room_since = full;
-        }
-        if !forgiven.is_empty() {
-            let names = some_of(forgiven.iter().map(String::as_str));
-            self.say(format!("no longer waiting for {names}: no room for another pod"));
-        }
     }
 
     pub(super) fn release_stuck(&mut self) {

@@ -48,7 +48,7 @@ fn the_rights_are_exactly_those_that_are_used() {
                 "verbs": ["create", "get", "list", "delete", "patch"],
             },
             {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
-            {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
+            {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "create"]},
             {
                 "apiGroups": ["batch"],
                 "resources": ["jobs"],
@@ -57,6 +57,9 @@ fn the_rights_are_exactly_those_that_are_used() {
             },
         ])
     );
+    // Only who asks for pods to be made anew grants what that needs.
+    let rendered = Release::with(json!({"images": ["app:1"], "stallTimeout": "1m"})).render();
+    assert_eq!(rendered.only("Role")["rules"][1]["verbs"], json!(["list", "delete"]));
 }
 
 #[test]

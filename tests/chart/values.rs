@@ -40,6 +40,7 @@ fn look_up(rendered: &Rendered, object: &str, pointer: &str) -> Value {
 
 fn effects() -> Vec<Effect> {
     vec![
+        ("allowMissing", json!("5%"), "Arguments", "/5", json!("--allow-missing=5%")),
         ("controlPlane", json!("exclude"), "Settings", "/controlPlane", json!("exclude")),
         ("enabled", json!(false), "Job", "", Value::Null),
         ("failurePolicy", json!("Ignore"), "Arguments", "/5", json!("--failure-policy=Ignore")),
@@ -207,6 +208,7 @@ fn effects() -> Vec<Effect> {
         ),
         ("serviceAccount.create", json!(false), "ServiceAccount", "", Value::Null),
         ("serviceAccount.name", json!("s"), "ServiceAccount", "/metadata/name", json!("s")),
+        ("stallTimeout", json!("2m"), "Arguments", "/5", json!("--stall-timeout=2m")),
         ("strict", json!(true), "Arguments", "/6", json!("--strict")),
         ("timeoutSeconds", json!(60), "Arguments", "/3", json!("--timeout=60s")),
         ("verbose", json!(true), "Arguments", "/6", json!("--verbose")),
@@ -302,6 +304,11 @@ fn bad_values_are_refused() {
         (json!({"timeoutSeconds": 1.5}), "/timeoutSeconds"),
         (json!({"timeoutSeconds": "270s"}), "/timeoutSeconds"),
         (json!({"interval": 2}), "/interval"),
+        (json!({"allowMissing": -1}), "/allowMissing"),
+        (json!({"allowMissing": "101%"}), "/allowMissing"),
+        (json!({"allowMissing": null}), "allowMissing"),
+        (json!({"stallTimeout": "9s"}), "/stallTimeout"),
+        (json!({"stallTimeout": 30}), "/stallTimeout"),
         (json!({"maxNodesAtOnce": 0}), "/maxNodesAtOnce"),
         (json!({"maxNodesAtOnce": "5"}), "/maxNodesAtOnce"),
         (json!({"maxNodesAtOnce": "0%"}), "/maxNodesAtOnce"),

@@ -151,7 +151,7 @@ fn a_node_without_room_is_forgiven_by_name_after_a_while() {
         world.nodes.get_mut("n2").expect("one of three").has_room = false;
         let world = world.share();
         let ended = run(&world, &args(&format!("{strict}{IMAGES}")));
-        ended.expect(exit, &[word, "not on 1 node without room: n2"]);
+        ended.expect(exit, &[word, "but not on n2, forgiven: no room for another pod"]);
         assert_eq!(ended.report["nodes"]["forgiven"], json!({"n2": "no room for another pod"}));
         assert_eq!(ended.report["nodes"]["dropped"], json!({}));
         assert!((30..=50).contains(&ended.took.as_secs()), "{:?}", ended.took);
@@ -164,7 +164,7 @@ fn the_same_without_a_look_at_nodes() {
     world.denied.insert("list nodes".into());
     world.nodes.get_mut("n2").expect("one of three").has_room = false;
     let ended = run(&world.share(), &args(IMAGES));
-    ended.expect(0, &["ready", "not on 1 node without room: n2"]);
+    ended.expect(0, &["ready", "but not on n2, forgiven: no room"]);
 }
 
 /// What another reason keeps off a node is a miss.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic;
 use std::time::{Duration, SystemTime};
 
-use prepull::cluster::{ApiError, Cause, Cluster, Job, Page};
+use prepull::cluster::{ApiError, Cause, Cluster, Deletion, Job, NewEvent, Page};
 use prepull::evidence::{Event, Pod};
 use prepull::node::Node;
 use prepull::puller::{DaemonSet, Puller};
@@ -214,7 +214,7 @@ impl Cluster for ModelCluster {
         })
     }
 
-    fn delete_puller(&mut self, name: &str, uid: &str) -> Result<(), ApiError> {
+    fn delete_puller(&mut self, name: &str, uid: &str) -> Result<Deletion, ApiError> {
         self.ask("delete daemonset", name, |world| {
             let found = world.sets.get(name).ok_or_else(|| not_found("daemonsets"))?.uid();
             if found != uid {
@@ -224,11 +224,27 @@ impl Cluster for ModelCluster {
             let now = timestamp(world.wall());
             let set = world.sets.get_mut(name).expect("found before");
             match set.object["metadata"]["finalizers"].is_array() {
-                true => set.object["metadata"]["deletionTimestamp"] = now.into(),
-                false => _ = world.sets.remove(name),
+                true => {
+                    set.object["metadata"]["deletionTimestamp"] = now.into();
+                    Ok(Deletion::UnderWay)
+                }
+                false => {
+                    _ = world.sets.remove(name);
+                    Ok(Deletion::Done)
+                }
             }
-            Ok(())
         })
+    }
+
+    fn delete_pod(&mut self, name: &str, uid: &str) -> Result<Deletion, ApiError> {
+        self.ask("delete pod", name, |world| {
+            world.drop_pods(|it| it.uid == uid);
+            Ok(Deletion::UnderWay)
+        })
+    }
+
+    fn create_event(&mut self, event: &NewEvent<'_>) -> Result<(), ApiError> {
+        self.ask("create events", event.reason, |world| Ok(()))
     }
 
     fn list_pods(&mut self, labels: &str, from: Option<&str>) -> Result<Page<Pod>, ApiError> {
@@ -241,8 +257,10 @@ impl Cluster for ModelCluster {
 
     fn list_events(&mut self, fields: &str, from: Option<&str>) -> Result<Page<Event>, ApiError> {
         self.list("list events", fields, from, |world| {
-            let is_asked =
-                |it: &&ModelEvent| fields == format!("involvedObject.kind=Pod,type={}", it.kind);
+            let is_asked = |it: &&ModelEvent| {
+                it.event.involved_object.field_path.is_empty() == fields.contains("DaemonSet")
+                    && fields.ends_with(&format!("type={}", it.kind))
+            };
             // The name of an event is its pod's and the time.
             let key = |place, it: &Event| format!("{}.{place:06}", it.involved_object.uid);
             let asked = world.events.iter().filter(is_asked).enumerate();
