@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -120,8 +120,14 @@ pub struct UsageError(pub String);
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Arguments are people's: a line break in one is shown as one.
-        f.write_str(&self.0.replace('\n', "\\n"))
+        // Arguments are people's: a control character in one is shown as what it is.
+        for c in self.0.chars() {
+            match c.is_control() {
+                true => c.escape_default().fmt(f)?,
+                false => f.write_char(c)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -869,9 +875,10 @@ mod tests {
             &["a:1", "--name", "x\ny"],
             &["a:1", "--x\ny"],
             &["a:1", "--output=a\nb"],
+            &["a:1", "--settings", "{\"a\u{1b}[2J\": 1}"],
         ] {
             let error = parse_line(words, &[]).unwrap_err().to_string();
-            assert!(!error.contains('\n'), "{error}");
+            assert!(!error.contains(char::is_control), "{error}");
         }
     }
 }

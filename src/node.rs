@@ -15,9 +15,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// Source: <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-os>
 const OS_LABEL: &str = "kubernetes.io/os";
 
-/// The labels that mark a control-plane node, the second one until Kubernetes 1.24.
-const CONTROL_PLANE_LABELS: [&str; 2] =
-    ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+/// The label that marks a control-plane node. The one before it, `node-role.kubernetes.io/master`,
+/// is set by no version since 1.24, and to ask for it makes the API server warn.
+///
+/// Source: `GetWarningsForNodeSelectorTerm` in `pkg/api/node/util.go`.
+const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 
 /// Source: `LabelValueMaxLength` in `apimachinery/pkg/util/validation/validation.go`.
 const LONGEST_LABEL_VALUE: usize = 63;
@@ -122,11 +124,11 @@ impl Placement {
         self.affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()
     }
 
-    /// The labels that a node must not have.
-    pub fn excluded_labels(&self) -> &'static [&'static str] {
+    /// The label that a node must not have.
+    pub fn excluded_label(&self) -> Option<&'static str> {
         match self.control_plane {
-            ControlPlane::Exclude => &CONTROL_PLANE_LABELS,
-            ControlPlane::Include => &[],
+            ControlPlane::Exclude => Some(CONTROL_PLANE_LABEL),
+            ControlPlane::Include => None,
         }
     }
 }
@@ -250,7 +252,7 @@ pub fn eligible(node: &Node, placement: &Placement) -> Result<(), LeftOut> {
     if placement.node_selector.iter().any(|(key, value)| labels.get(key) != Some(value)) {
         return Err(LeftOut::Selector);
     }
-    if placement.excluded_labels().iter().any(|it| labels.contains_key(*it)) {
+    if placement.excluded_label().is_some_and(|it| labels.contains_key(it)) {
         return Err(LeftOut::ControlPlane);
     }
     if let Some(selector) = placement.required()
@@ -632,13 +634,10 @@ mod tests {
 
     #[test]
     fn control_plane_nodes_can_be_excluded() {
-        for label in CONTROL_PLANE_LABELS {
-            let node = node("n1", &[(label, "")]);
-            assert!(eligible(&node, &Placement::default()).is_ok());
-            let excluded =
-                Placement { control_plane: ControlPlane::Exclude, ..Placement::default() };
-            assert_eq!(eligible(&node, &excluded), Err(LeftOut::ControlPlane));
-        }
+        let node = node("n1", &[("node-role.kubernetes.io/control-plane", "")]);
+        assert!(eligible(&node, &Placement::default()).is_ok());
+        let excluded = Placement { control_plane: ControlPlane::Exclude, ..Placement::default() };
+        assert_eq!(eligible(&node, &excluded), Err(LeftOut::ControlPlane));
     }
 
     #[test]

@@ -288,15 +288,14 @@ fn terms(placement: &Placement, destination: &Destination<'_>) -> NodeSelector {
             match_expressions: vec![],
             match_fields: vec![requirement("metadata.name", "In", &[name])],
         });
-        return NodeSelector { node_selector_terms: terms.collect() };
+        return at_least_one(terms.collect());
     }
     let mut everywhere: Vec<_> = placement
         .node_selector
         .iter()
         .map(|(key, value)| requirement(key, "In", &[value]))
         .collect();
-    everywhere
-        .extend(placement.excluded_labels().iter().map(|it| requirement(it, "DoesNotExist", &[])));
+    everywhere.extend(placement.excluded_label().map(|it| requirement(it, "DoesNotExist", &[])));
     let required = placement.required();
     let mut terms: Vec<_> = required.map(|it| it.node_selector_terms.clone()).unwrap_or_default();
     // An empty term matches nothing; with more added to it, it would match something.
@@ -306,6 +305,14 @@ fn terms(placement: &Placement, destination: &Destination<'_>) -> NodeSelector {
     }
     for term in &mut terms {
         term.match_expressions.extend(everywhere.iter().cloned());
+    }
+    at_least_one(terms)
+}
+
+/// The API server refuses a selector without terms. One that is empty matches nothing.
+fn at_least_one(mut terms: Vec<NodeSelectorTerm>) -> NodeSelector {
+    if terms.is_empty() {
+        terms.push(NodeSelectorTerm::default());
     }
     NodeSelector { node_selector_terms: terms }
 }
@@ -724,12 +731,22 @@ mod tests {
         let both = [
             requirement("pool", "In", &["gpu"]),
             requirement("node-role.kubernetes.io/control-plane", "DoesNotExist", &[]),
-            requirement("node-role.kubernetes.io/master", "DoesNotExist", &[]),
         ];
         assert_eq!(found.node_selector_terms.len(), 2);
         assert_eq!(found.node_selector_terms[0].match_expressions[1..], both);
         assert_eq!(found.node_selector_terms[1].match_expressions, both);
         assert_eq!(found.node_selector_terms[1].match_fields.len(), 1);
+    }
+
+    #[test]
+    fn nowhere_is_a_term_that_matches_nothing() {
+        let nowhere = NodeSelector { node_selector_terms: vec![NodeSelectorTerm::default()] };
+        assert_eq!(terms(&placement(), &Destination::Nodes(vec![])), nowhere);
+        let own = NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(nowhere.clone()),
+        };
+        let placement = Placement { affinity: Some(own), ..placement() };
+        assert_eq!(terms(&placement, &Destination::Everywhere), nowhere);
     }
 
     #[test]
