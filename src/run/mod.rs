@@ -262,8 +262,8 @@ pub struct GroupRun {
     refusal: Option<(String, Duration)>,
     /// The nodes that got no further, by name.
     stalls: BTreeMap<String, Stall>,
-    /// Where nodes may not be listed: the nodes that had a pod in the look under way, and how many
-    /// pods had no node yet.
+    /// The nodes that had a pod in the look under way, and how many pods were meant for none that
+    /// is known.
     with_pod: BTreeSet<String>,
     n_unplaced: usize,
     /// Since when the DaemonSet is known to want no pod at all.

@@ -243,6 +243,15 @@ impl Targets {
         }
     }
 
+    /// The others' pods were not among those that there are.
+    pub fn keep_pods_of(&mut self, names: &BTreeSet<String>) {
+        for (name, target) in &mut self.nodes {
+            if !names.contains(name) {
+                target.pod = None;
+            }
+        }
+    }
+
     /// Other pods will be made; what these proved is proved.
     pub fn forget_pods(&mut self) {
         for target in self.nodes.values_mut() {

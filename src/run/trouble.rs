@@ -116,7 +116,10 @@ impl Run<'_> {
             let run = &mut self.groups[group];
             let n_pods = match self.sight {
                 Sight::Nodes => run.targets.nodes.values().filter(|it| it.pod.is_some()).count(),
-                Sight::PodsAlone => run.with_pod.len() + run.n_unplaced,
+                // A node is a target by its pod.
+                Sight::PodsAlone => {
+                    run.targets.nodes.len() + run.targets.n_forgiven() + run.n_unplaced
+                }
             };
             if n_pods > run.n_pods || n_pods >= n_expected {
                 (run.n_pods_since, run.refusal) = (now, None);
@@ -198,20 +201,19 @@ impl Run<'_> {
             for (name, target) in run.targets.unfinished() {
                 let n_lacking = target.lacking.len();
                 let known = run.stalls.get(name).copied();
-                let fresh = Stall {
-                    n_lacking,
-                    since: now,
-                    n_restarts: known.map_or(0, |it| it.n_restarts),
+                let n_restarts = known.map_or(0, |it| it.n_restarts);
+                let mut stall = match known {
+                    Some(it) if it.n_lacking == n_lacking && target.pod.is_some() => it,
+                    _ => Stall { n_lacking, since: now, n_restarts },
                 };
-                let mut stall = known.filter(|it| it.n_lacking == n_lacking).unwrap_or(fresh);
-                let patience = timeout.saturating_mul(1 << stall.n_restarts.min(10));
+                let patience = timeout.saturating_mul(1 << n_restarts.min(10));
                 let pod = target.pod.as_ref().filter(|_| target.obstacle.is_none());
                 if now >= stall.since + patience
                     && let Some(pod) = pod
                     && target.lacking.iter().any(elsewhere)
                 {
                     pods.push(pod.clone());
-                    stall = Stall { since: now, n_restarts: stall.n_restarts + 1, ..stall };
+                    stall = Stall { n_lacking, since: now, n_restarts: n_restarts + 1 };
                 }
                 stalls.insert(name.to_owned(), stall);
             }

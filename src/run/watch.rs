@@ -127,10 +127,10 @@ impl Run<'_> {
             let Some(group) = self.groups.iter_mut().find(is_owner) else { continue };
             if self.sight == Sight::PodsAlone {
                 group.targets.discover(pod);
-                match pod.node_name().or(pod.meant_for()) {
-                    Some(name) => _ = group.with_pod.insert(name.into()),
-                    None => group.n_unplaced += 1,
-                }
+            }
+            match pod.node_name().or(pod.meant_for()) {
+                Some(name) => _ = group.with_pod.insert(name.into()),
+                None => group.n_unplaced += 1,
             }
             group.targets.observe_pod(pod);
         }
@@ -140,8 +140,11 @@ impl Run<'_> {
         if page.next.is_some() {
             return Phase::Pods { from: page.next.clone() };
         }
-        if self.sight == Sight::PodsAlone {
-            self.groups.iter_mut().for_each(GroupRun::drop_without_pod);
+        for group in &mut self.groups {
+            match self.sight {
+                Sight::Nodes => group.targets.keep_pods_of(&group.with_pod),
+                Sight::PodsAlone => group.drop_without_pod(),
+            }
         }
         self.look_wanted = LookWanted::No;
         self.last_look = self.now.elapsed;
