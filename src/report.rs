@@ -12,7 +12,7 @@ use crate::cluster::EventKind;
 use crate::run::{Config, Dropped, GroupRun, Item, Mode, Outcome, Run, Target};
 use crate::survey::{Holders, Presence, Survey};
 use crate::verdict::CHECK_ACCESS;
-use crate::words::{NAMES_SHOWN, cut, list_of, nodes, some_of};
+use crate::words::{NAMES_SHOWN, cut, list_of, nodes, one_line, some_of};
 
 /// The version of the JSON report; it grows when a field changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
@@ -162,7 +162,7 @@ impl Report {
             verdict: String::new(),
         };
         report.notes.extend(report.images.iter().filter_map(ImageReport::moved_tag));
-        report.verdict = report.sentence(config, run, &outcome);
+        report.verdict = one_line(&report.sentence(config, run, &outcome));
         if exit != end.exit {
             report.verdict += " (exit code 0 by the failure policy `Ignore`)";
         }
@@ -245,7 +245,8 @@ impl Report {
         let notes = self.notes.iter().map(|it| format!("note: {it}"));
         lines.extend(limited(notes, "notes"));
         lines.push(self.verdict.clone());
-        lines
+        // Names and words come from others.
+        lines.iter().map(|it| one_line(it)).collect()
     }
 
     /// The verdict: what, where, why, and what to do.

@@ -35,6 +35,7 @@ use crate::puller::{
 use crate::settings::PullerSettings;
 use crate::share::Share;
 use crate::survey::{Group, Survey, Wanted};
+use crate::words::one_line;
 use begin::leftovers;
 use window::Window;
 
@@ -723,11 +724,11 @@ impl<'a> Run<'a> {
     }
 
     fn say(&mut self, line: String) {
-        self.lines.push(Line::Always(line));
+        self.lines.push(Line::Always(one_line(&line)));
     }
 
     fn verbose(&mut self, line: String) {
-        self.lines.push(Line::Verbose(line));
+        self.lines.push(Line::Verbose(one_line(&line)));
     }
 }
 
