@@ -18,7 +18,7 @@ use crate::run::Config;
 /// <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#Container>.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 /// Everything else is done, and the Job's own deadline is near.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub fn tell(report: &Report, config: &Config, cluster: &mut dyn Cluster) {
     if let Ok(mut file) = OpenOptions::new().write(true).truncate(true).open(TERMINATION_LOG) {

@@ -46,9 +46,10 @@ pub use targets::{Added, Dropped, Failing, Failure, Item, Obstacle, Target, Targ
 const RECHECK_AFTER: Duration = Duration::from_secs(30);
 /// At the deadline a last look may take so long.
 const LAST_LOOK: Duration = Duration::from_secs(5);
-/// Cleaning up is given up after so long: the Job's own deadline is 20 s after the run's, and the
-/// owner reference does the rest.
-const CLEANUP: Duration = Duration::from_secs(12);
+/// Cleaning up is given up after so long: the Job's own deadline is 20 s after the run's, in which
+/// a request under way, the last look, the cleaning up and the event of the Job have to end, and
+/// the owner reference does the rest.
+const CLEANUP: Duration = Duration::from_secs(7);
 /// A request is given so long however late it is.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
 /// Pauses between tries of a request that failed, without a `Retry-After`.
@@ -204,6 +205,8 @@ pub struct Run<'a> {
     to_place: Vec<usize>,
     round: u32,
     may_restart: MayRestart,
+    /// Pods that were made anew because they got no further.
+    n_restarted: usize,
     /// The numbers changed in a way that makes a look at the pods worth it.
     look_wanted: LookWanted,
     /// By [`Now::elapsed`], as are all moments here.
@@ -427,6 +430,7 @@ impl<'a> Run<'a> {
             to_place: vec![],
             round: 0,
             may_restart: MayRestart::Yes,
+            n_restarted: 0,
             look_wanted: LookWanted::No,
             next_poll: zero,
             n_looks: 0,
@@ -658,10 +662,7 @@ impl<'a> Run<'a> {
             (Phase::Create { group }, Answer::Puller(made)) => self.made(group, &made),
             (Phase::TakeOver { group }, Answer::Puller(found)) => self.take_over(group, &found),
             (Phase::Replace { group, .. }, Answer::Deleted(_)) => Phase::Create { group },
-            (Phase::Patch { group }, Answer::Puller(patched)) => {
-                self.placed(group, &patched);
-                self.place_next()
-            }
+            (Phase::Patch { group }, Answer::Puller(patched)) => self.patched(group, &patched),
             (Phase::Poll { group }, Answer::Puller(puller)) => self.polled(group, &puller),
             (Phase::Pods { .. }, Answer::Pods(page)) => self.saw_pods(&page),
             (Phase::Events { .. }, Answer::Events(page)) => {

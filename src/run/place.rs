@@ -82,6 +82,20 @@ impl Run<'_> {
         standings
     }
 
+    /// A patch changes where a puller goes, and nothing else: other changes are somebody else's.
+    pub(super) fn patched(&mut self, group: usize, patched: &Puller) -> Phase {
+        let run = &mut self.groups[group];
+        let (made, found) = (&run.made_as, &patched.spec.template.spec);
+        let is_ours =
+            made.containers == found.containers && made.init_containers == found.init_containers;
+        if !is_ours {
+            run.targets.forget_proof();
+            return self.puller_lost(group, Loss::Edited);
+        }
+        self.placed(group, patched);
+        self.place_next()
+    }
+
     /// Takes in what a puller is, and where it was sent, as the API server has it.
     pub(super) fn placed(&mut self, group: usize, puller: &Puller) {
         let names = self.window.as_ref().map(|it| self.let_in(it, group)).unwrap_or_default();

@@ -262,7 +262,7 @@ impl Run<'_> {
 
     /// Adds the nodes that became eligible while the others were pulled for.
     pub(super) fn closing_look(&mut self, survey: &Survey) -> Phase {
-        let mut late = vec![];
+        let mut late = BTreeSet::new();
         for (group, found) in survey.groups.iter().enumerate() {
             let targets = &mut self.groups[group].targets;
             let known =
