@@ -2,7 +2,6 @@
 //! further; and what is allowed to be missing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem;
 use std::time::Duration;
 
 use crate::evidence::{Event, Named};
@@ -223,9 +222,10 @@ impl Run<'_> {
         if !pods.is_empty() {
             let names = some_of(pods.iter().map(|it| it.name.as_str()));
             self.verbose(format!("pods that get no further are made anew: {names}"));
-            if mem::replace(&mut self.n_restarted, self.n_restarted + pods.len()) == 0 {
+            if self.n_restarted == 0 {
                 self.say("some pods get no further, and are made anew".into());
             }
+            self.n_restarted += pods.len();
         }
         pods
     }
