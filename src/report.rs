@@ -270,20 +270,23 @@ impl Report {
             None => String::new(),
         };
         let forgiven = &self.nodes.forgiven;
+        let is_strict = self.outcome == STRICTLY_FAILED;
+        let word = if is_strict { "" } else { ", forgiven" };
         let without = match forgiven.first_key_value() {
             None => without,
             Some((name, why)) if forgiven.len() == 1 => {
-                format!("{without}; but not on {name}, forgiven: {why}")
+                format!("{without}; but not on {name}{word}: {why}")
             }
             Some((_, why)) => {
                 let names = some_of(forgiven.keys().map(String::as_str));
-                format!(
-                    "{without}; but not on {} ({names}), forgiven: {why}",
-                    nodes(forgiven.len())
-                )
+                format!("{without}; but not on {} ({names}){word}: {why}", nodes(forgiven.len()))
             }
         };
-        if self.outcome == STRICTLY_FAILED {
+        let is_lost = self.nodes.eligible == 0 && forgiven.is_empty();
+        if is_strict && is_lost {
+            return format!("failed, as asked by `--strict`: {NOBODY_LEFT}{without}");
+        }
+        if is_strict {
             return format!("failed, as asked by `--strict`{without}");
         }
         match outcome {
@@ -334,6 +337,7 @@ impl Report {
             {
                 format!("ready: {eligible} had {images} already{without}")
             }
+            Outcome::Ready if is_lost => format!("ready: {NOBODY_LEFT}{without}"),
             Outcome::Ready => format!("ready: {images} on {eligible} after {seconds} s{without}"),
             Outcome::Stopped => match run.fault() {
                 Some(fault) => format!("stopped by a signal after {seconds} s: {fault}"),
@@ -476,6 +480,9 @@ fn homeless<'a>(
 /// The outcome's word where only `--strict` makes it a failure.
 const STRICTLY_FAILED: &str = "strict";
 
+/// What is said when every target was dropped.
+const NOBODY_LEFT: &str = "no node is left that may run the pods of this release, see above";
+
 /// An outcome's word in the report, and its exit code.
 struct End {
     word: &'static str,
@@ -488,9 +495,10 @@ fn end(
     nodes: &NodesReport,
     judgement: Judgement,
 ) -> End {
+    let is_lost = *outcome == Outcome::Ready && nodes.total > 0 && nodes.eligible == 0;
     if judgement.strictness == Strictness::Strict
         && matches!(outcome, Outcome::Checked | Outcome::Ready)
-        && (homeless(images, nodes).next().is_some() || nodes.has_full)
+        && (homeless(images, nodes).next().is_some() || nodes.has_full || is_lost)
     {
         return End { word: STRICTLY_FAILED, exit: Exit::Failed };
     }

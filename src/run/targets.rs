@@ -586,7 +586,7 @@ mod tests {
     use crate::survey::Presence;
 
     const NOT_FOUND: &str = "Failed to pull image \"q.io/a:1\": rpc error: code = NotFound desc = \
-                             q.io/a:1: not found";
+                             failed to resolve image: q.io/a:1: not found";
     const TIMEOUT: &str = "Failed to pull image \"q.io/a:1\": dial tcp: i/o timeout";
 
     /// Nodes of a later uid are younger.
@@ -662,7 +662,10 @@ mod tests {
         targets.observe_event(&event("n1", "01-a", "Failed", NOT_FOUND, 2));
         assert_eq!(targets.certain_failures(), BTreeSet::from([Item::Image(0)]));
         let failure = &targets.nodes["n1"].failures[&Item::Image(0)];
-        assert_eq!(failure.message, "rpc error: code = NotFound desc = q.io/a:1: not found");
+        assert_eq!(
+            failure.message,
+            "rpc error: code = NotFound desc = failed to resolve image: q.io/a:1: not found"
+        );
         // It came after all.
         targets.observe_pod(&pod("n1", DONE, &[("01-a", RUNS), ("02-b", WAITS)]));
         assert_eq!(targets.certain_failures(), BTreeSet::new());
@@ -827,11 +830,11 @@ mod tests {
     /// The kubelet writes few events about one pod; its status goes on.
     #[test]
     fn an_error_after_a_back_off_is_another_attempt() {
-        let error = r#"{"waiting": {"reason": "ErrImagePull", "message": "x: not found"}}"#;
+        let error = r#"{"waiting": {"reason": "ErrImagePull", "message": "manifest unknown"}}"#;
         let timeout = r#"{"waiting": {"reason": "ErrImagePull", "message": "i/o timeout"}}"#;
         let bare = r#"{"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}}"#;
         let told = r#"{"waiting": {"reason": "ImagePullBackOff",
-                       "message": "Back-off pulling: ErrImagePull: x: not found"}}"#;
+                       "message": "Back-off pulling: ErrImagePull: manifest unknown"}}"#;
         for (states, n_attempts) in [
             (&[error, bare, error][..], 2),
             (&[error, told, error], 2),
