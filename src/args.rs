@@ -37,7 +37,8 @@ Options of run and check:
       --name NAME              prefix of the DaemonSet's name, and what tells one release's
                                pullers from another's [default: prepull]
       --puller-image IMAGE     prepull's own image, for the puller's init container
-      --timeout DURATION       give up after so long, from the start of the Job [default: 270s]
+      --timeout DURATION       give up after so long, from the start of the Job [default: 270s],
+                               check after 30s
       --interval DURATION      pause between looks at the DaemonSet [default: 2s]
       --max-nodes-at-once N    so many nodes, or N%, may be unfinished at a time [default: all]
       --allow-missing N        so many nodes, or N%, may end up without an image [default: 0]
@@ -71,6 +72,8 @@ const LONGEST_NAME: usize = 40;
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Below helm's own default of 300 s.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(270);
+/// A look is done in a second or two, and somebody waits for it at a terminal.
+const DEFAULT_CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 /// The first back-off of the kubelet; before it nothing can be said to stall.
@@ -173,7 +176,10 @@ fn run_args(
     let namespace = args.opt_value_from_str::<_, String>(["-n", "--namespace"]).map_err(broken)?;
     let name = value(&mut args, "--name")?.unwrap_or_else(|| DEFAULT_NAME.into());
     let own_image = value(&mut args, "--puller-image")?.unwrap_or_else(|| OWN_IMAGE.into());
-    let timeout = duration(&mut args, "--timeout")?.unwrap_or(DEFAULT_TIMEOUT);
+    let timeout = duration(&mut args, "--timeout")?.unwrap_or(match mode {
+        Mode::Check => DEFAULT_CHECK_TIMEOUT,
+        _ => DEFAULT_TIMEOUT,
+    });
     let interval = duration(&mut args, "--interval")?.unwrap_or(DEFAULT_INTERVAL);
     let max_nodes_at_once = share(&mut args, "--max-nodes-at-once")?;
     if max_nodes_at_once.is_some_and(|it| it.of(usize::MAX) == 0) {

@@ -58,10 +58,10 @@ fn run(args: RunArgs, env: &dyn Fn(&str) -> Option<String>) -> Result<u8, String
     });
     let report = Report::new(&config, &run, judgement);
     tell(&report, &config, &mut cluster);
-    if report.exit_code() == Exit::Usage as u8 {
-        return Err(report.verdict().into());
-    }
     match output {
+        Output::Text if report.exit_code() == Exit::Usage as u8 => {
+            return Err(report.verdict().into());
+        }
         Output::Json => _ = writeln!(io::stdout(), "{}", report.json()),
         Output::Text => report.lines(verbosity).iter().for_each(|line| _ = say(line)),
     }

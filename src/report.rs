@@ -298,7 +298,7 @@ impl Report {
                     };
                     format!("failed: {}{more}", failure.line(NAMES_SHOWN))
                 }
-                None => "failed: an image can not be pulled".into(),
+                None => "failed: an image cannot be pulled".into(),
             },
             Outcome::Checked | Outcome::Planned => self.look_sentence(&images, outcome) + &without,
             Outcome::Deadline => {
@@ -363,7 +363,7 @@ impl Report {
             }
             (_, Some(image)) if n_absent == 0 => format!(
                 "unknown: {} of {images} may be missing on {eligible}, first `{}`, {n_unknown} \
-                 times in all: the nodes' lists can not tell",
+                 times in all: the nodes' lists cannot tell",
                 lacking.len(),
                 image.image
             ),

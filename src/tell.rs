@@ -30,7 +30,7 @@ pub fn tell(report: &Report, config: &Config, cluster: &mut dyn Cluster) {
         about: owner,
         kind,
         reason,
-        message: &report.event_message(),
+        message: report.event_message(),
         time: humantime::format_rfc3339_seconds(now).to_string(),
     };
     cluster.be_patient_for(PATIENCE);

@@ -19,7 +19,7 @@ impl Run<'_> {
     pub(super) fn first_look(&mut self, survey: Survey) -> Phase {
         for place in &survey.unmatchable {
             self.notes.push(format!(
-                "`{}` names no registry, so that CRI-O nodes can not be asked whether they have \
+                "`{}` names no registry, so that CRI-O nodes cannot be asked whether they have \
                  it: write the registry out",
                 self.config.wanted[*place].image
             ));

@@ -168,7 +168,7 @@ impl Run<'_> {
             let name = self.puller_name(group);
             let n_short = self.n_pods_expected(group).saturating_sub(self.groups[group].n_pods);
             let cause = format!(
-                "DaemonSet `{name}` can not make its pods on {}: {message}: {}",
+                "DaemonSet `{name}` cannot make its pods on {}: {message}: {}",
                 nodes(n_short),
                 refusal_advice(message)
             );

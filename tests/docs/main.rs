@@ -1,0 +1,7 @@
+//! The documents say what the code does: each is held against the source that it describes.
+
+mod links;
+mod report;
+mod rights;
+mod source;
+mod troubleshooting;
