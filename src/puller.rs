@@ -472,21 +472,25 @@ impl Affinity {
     }
 }
 
-/// Whether pods with this affinity may go to all of the wanted nodes, or, if none are named, to
-/// wherever the wanted affinity lets them.
-fn reaches(found: &[NodeSelectorTerm], wanted: &[NodeSelectorTerm]) -> bool {
-    let named = |terms: &[NodeSelectorTerm]| -> BTreeSet<String> {
-        let fields = terms.iter().flat_map(|it| &it.match_fields);
-        fields.flat_map(|it| it.values.iter().cloned()).collect()
-    };
-    match named(wanted) {
+/// The names of the nodes that a puller is sent to, where it is sent by names.
+pub fn named_nodes(terms: &[NodeSelectorTerm]) -> BTreeSet<String> {
+    let fields = terms.iter().flat_map(|it| &it.match_fields);
+    fields.flat_map(|it| it.values.iter().cloned()).collect()
+}
+
+/// Whether pods of a puller that is there already may go to all of the nodes that the manifest
+/// names, or, if it names none, to wherever its affinity lets them.
+pub fn reaches(manifest: &DaemonSet, found: &Puller) -> bool {
+    let wanted = manifest.spec.template.spec.affinity.terms();
+    let found = found.spec.template.spec.affinity.terms();
+    match named_nodes(wanted) {
         names if names.is_empty() => found == wanted,
-        names => names.is_subset(&named(found)),
+        names => names.is_subset(&named_nodes(found)),
     }
 }
 
-/// Whether a puller that is there already does what the manifest would: an earlier try of the
-/// same Job made it, and nobody changed it since but that try.
+/// Whether a puller that is there already does what the manifest would, wherever it goes: an
+/// earlier try of the same Job made it, and nobody changed it since but that try.
 pub fn does_the_same(manifest: &DaemonSet, found: &Puller) -> bool {
     let annotation = |it: &BTreeMap<String, String>| it.get(SPEC_ANNOTATION).cloned();
     let changes = changes(manifest, found);
@@ -494,10 +498,6 @@ pub fn does_the_same(manifest: &DaemonSet, found: &Puller) -> bool {
         // A webhook may have rewritten them, or somebody since: there is no telling which.
         && changes.images.is_empty()
         && changes.fatal.iter().all(|it| it == SENT_ELSEWHERE)
-        && reaches(
-            found.spec.template.spec.affinity.terms(),
-            manifest.spec.template.spec.affinity.terms(),
-        )
 }
 
 // === The DaemonSet as it is read ===
@@ -801,7 +801,8 @@ mod tests {
             change(&mut made);
             let found = changes(&plain(), &made);
             assert_eq!((found.images, found.fatal), (vec![], vec![told.to_owned()]));
-            assert!(!does_the_same(&plain(), &made), "{told}");
+            let is_ours = does_the_same(&plain(), &made) && reaches(&plain(), &made);
+            assert!(!is_ours, "{told}");
         }
     }
 
@@ -851,10 +852,11 @@ mod tests {
             (Destination::Nodes(vec!["n1", "n4"]), false),
             (Destination::Everywhere, false),
         ] {
-            assert_eq!(does_the_same(&to(wanted.clone()), &found), same, "{wanted:?}");
+            assert!(does_the_same(&to(wanted.clone()), &found));
+            assert_eq!(reaches(&to(wanted.clone()), &found), same, "{wanted:?}");
         }
         let everywhere = read_back(&to(Destination::Everywhere));
-        assert!(does_the_same(&to(Destination::Everywhere), &everywhere));
+        assert!(reaches(&to(Destination::Everywhere), &everywhere));
         let other = made_of(&["b:1"], &settings, Destination::Nodes(vec!["n2"]));
         assert!(!does_the_same(&other, &found));
     }

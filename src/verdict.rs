@@ -2,9 +2,9 @@
 //! reader should do.
 //!
 //! Messages come from the container runtime through the kubelet and have no codes worth the
-//! name, so they are told apart by their text, in an order that matters: containerd says "not
-//! found" of an image for another platform too. Every text here is one that a runtime has been
-//! heard to say; `tests/verdicts` has them all.
+//! name, so they are told apart by their text, in an order that matters: name servers refuse
+//! connections as registries do. Every text here is one that somebody was really told, and
+//! `tests/verdicts` has them all.
 
 /// Whether the kubelet's own retries may mend a failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,7 +48,7 @@ pub const REASONS: [(&str, Verdict); 3] = [
 ];
 
 /// Texts of the kubelet, of containerd and of CRI-O (containers/image), in the order of the test.
-pub const RULES: [Rule; 16] = [
+pub const RULES: [Rule; 18] = [
     Rule {
         texts: &[
             "no match for platform in manifest",
@@ -83,6 +83,14 @@ pub const RULES: [Rule; 16] = [
         verdict: permanent("make the nodes trust the registry's certificate"),
     },
     Rule { texts: &["couldn't parse image name"], verdict: permanent("correct the image name") },
+    Rule {
+        texts: &["short name mode is enforcing"],
+        verdict: permanent("write the registry in front of the image name: nodes know several"),
+    },
+    Rule {
+        texts: &["source image rejected: "],
+        verdict: permanent("sign the image, or change the signature policy of the nodes"),
+    },
     Rule {
         texts: &["unexpected media type text/html"],
         verdict: permanent("see what answers in the registry's place: it sends a web page"),
@@ -128,7 +136,7 @@ pub const RULES: [Rule; 16] = [
         verdict: transient("check that the nodes reach the registry"),
     },
     Rule {
-        texts: &["content at …: not found"],
+        texts: &["could not fetch content descriptor …: not found"],
         verdict: permanent("push the image anew: the registry lacks parts of it"),
     },
     Rule {
@@ -188,8 +196,8 @@ impl Rule {
     }
 }
 
-/// Whether the parts of a text stand in the message, one behind the other.
-fn says(message: &str, text: &str) -> bool {
+/// Whether the parts of a text stand in a message in lower case, one behind the other.
+pub fn says(message: &str, text: &str) -> bool {
     let behind = |rest: &mut &str, part: &str| {
         let (_, behind) = rest.split_once(part)?;
         *rest = behind;

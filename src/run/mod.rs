@@ -30,7 +30,7 @@ use crate::evidence::{Event, Named, Pod};
 use crate::node::Node;
 use crate::puller::{
     DaemonSet, NAME_LABEL, OwnerReference, Puller, PullerPodSpec, PullerStatus, RUN_LABEL,
-    destination_patch,
+    destination_patch, named_nodes,
 };
 use crate::settings::PullerSettings;
 use crate::share::Share;
@@ -47,9 +47,9 @@ const RECHECK_AFTER: Duration = Duration::from_secs(30);
 /// At the deadline a last look may take so long.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 /// Cleaning up is given up after so long: the Job's own deadline is 20 s after the run's, in which
-/// a request under way, the last look, the cleaning up and the event of the Job have to end, and
-/// the owner reference does the rest.
-const CLEANUP: Duration = Duration::from_secs(7);
+/// a request under way, the last look and the cleaning up have to end, and the owner reference does
+/// the rest.
+const CLEANUP: Duration = Duration::from_secs(9);
 /// A request is given so long however late it is.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
 /// Pauses between tries of a request that failed, without a `Retry-After`.
@@ -583,7 +583,10 @@ impl<'a> Run<'a> {
     /// How long the next request may take: a little beyond the moment at which something else is
     /// to be done, since an answer that comes late is better than none.
     pub fn patience(&self) -> Duration {
-        self.at_most_until_limit(Duration::MAX).max(SHORTEST_PATIENCE)
+        let left = self.at_most_until_limit(Duration::MAX);
+        // A request that hangs while cleaning up must leave time for another try.
+        let share = if self.cleanup_began.is_some() { left / 2 } else { left };
+        share.max(SHORTEST_PATIENCE)
     }
 
     /// Acts on a signal, the deadline, and the bound of the cleaning up.
@@ -646,8 +649,10 @@ impl<'a> Run<'a> {
                 for group in 0..self.groups.len() {
                     let name = self.puller_name(group);
                     let is_its = |it: &Puller| it.metadata.name == name && self.is_of_this_run(it);
-                    if page.items.iter().any(is_its) {
+                    if let Some(found) = page.items.iter().find(|it| is_its(it)) {
+                        let names = named_nodes(found.spec.template.spec.affinity.terms());
                         self.groups[group].puller = PullerState::Asked;
+                        self.window.iter_mut().for_each(|it| it.prefer(names.clone()));
                     }
                 }
                 match page.next {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::time::Duration;
 
-use crate::puller::{DaemonSet, Destination, Plan, Puller, changes, does_the_same, manifest};
+use crate::puller::{
+    DaemonSet, Destination, Plan, Puller, changes, does_the_same, manifest, reaches,
+};
 use crate::run::window::{Pulling, Standing, Window};
 use crate::run::{FIRST_PAUSE, GroupRun, Loss, Phase, PullerState, Run, Sight};
 use crate::words::nodes;
@@ -166,7 +168,10 @@ impl Run<'_> {
         }
         let created = &found.metadata.creation_timestamp;
         let is_proof = self.groups[group].targets.are_older_than(created);
-        if !is_proof || !does_the_same(&self.manifest(group), found) {
+        let manifest = self.manifest(group);
+        // With a window it is sent elsewhere below.
+        let is_enough = self.window.is_some() || reaches(&manifest, found);
+        if !is_proof || !is_enough || !does_the_same(&manifest, found) {
             return Phase::Replace { group, uid: found.metadata.uid.clone() };
         }
         self.groups[group].puller = PullerState::Made { uid: found.metadata.uid.clone() };

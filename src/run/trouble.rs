@@ -30,7 +30,8 @@ impl Run<'_> {
         let now = self.now.elapsed;
         let mut forgiven = BTreeSet::new();
         for group in &mut self.groups {
-            let is_full = |it: &Target| matches!(it.obstacle, Some(Obstacle::NoRoom(_)));
+            let is_full =
+                |it: &Target| it.pod.is_some() && matches!(it.obstacle, Some(Obstacle::NoRoom(_)));
             let full = group.targets.unfinished().filter(|(_, it)| is_full(it));
             let since = |name| group.no_room_since.get(name).copied().unwrap_or(now);
             let full: BTreeMap<_, _> =

@@ -62,6 +62,15 @@ impl Window {
         self.size
     }
 
+    /// Puts these at the front: an earlier try let them in, so that they may be unfinished already.
+    pub fn prefer(&mut self, names: impl IntoIterator<Item = String>) {
+        for name in names {
+            if !self.queue.contains(&name) {
+                self.queue.push_back(name);
+            }
+        }
+    }
+
     /// Takes in who is unfinished. New ones go to the end of the queue; those at work that are
     /// not among them have everything, or are no targets any more.
     pub fn observe(&mut self, unfinished: &BTreeMap<&str, Standing>, now: Duration) {

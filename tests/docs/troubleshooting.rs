@@ -52,10 +52,10 @@ fn texts() -> (BTreeSet<String>, BTreeSet<String>) {
 }
 
 fn is_message(literal: &Literal, shown: &str) -> bool {
-    let is_behind = |it: &&str| literal.before.ends_with(*it);
+    let is_behind = |it: &str| literal.before.ends_with(it);
     let has_words = shown.chars().any(char::is_alphabetic);
     // The help has lines, and a message is one.
-    if !has_words || shown.contains('\n') || BEFORE_OTHERS.iter().any(|it| is_behind(&it)) {
+    if !has_words || shown.contains('\n') || BEFORE_OTHERS.iter().any(|it| is_behind(it)) {
         return false;
     }
     let is_told = BEFORE_MESSAGES.iter().any(|it| literal.before.contains(it));

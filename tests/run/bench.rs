@@ -87,7 +87,7 @@ pub fn attempt(world: &Shared, args: &RunArgs) -> Ended {
         job.map(|it| *world.jobs.entry(it).or_insert(epoch() + now));
     }
     let mut run = Run::new(&args.config);
-    let mut cluster = ModelCluster(Shared::clone(world));
+    let mut cluster = ModelCluster::new(Shared::clone(world));
     let mut clock = ModelClock::start(world);
     let started = world.borrow().now;
     let mut lines = vec![];

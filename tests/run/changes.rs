@@ -318,5 +318,5 @@ fn the_verdict_counts_the_nodes_that_hold_the_images() {
     let mut world = nodes(1);
     world.registry.insert("q.io/a:1".into(), Pull::after(100));
     world.at(15, Happening::Remove("n1"));
-    run(&world.share(), &args("q.io/a:1")).expect(0, &["on 0 nodes"]);
+    run(&world.share(), &args("q.io/a:1")).expect(0, &["no node is left"]);
 }

@@ -184,8 +184,8 @@ fn a_pod_that_was_evicted_mid_pull_proves_nothing() {
 #[test]
 fn nothing_that_others_write_breaks_a_line() {
     let (mut world, images) = ten_images(1, 0);
-    world.registry.insert("q.io/bad:1".into(), Pull::fails("first\r\nsecond: not found"));
-    run(&world.share(), &args(&images)).expect(1, &["first second: not found"]);
+    world.registry.insert("q.io/bad:1".into(), Pull::fails("first\r\nsecond: manifest unknown"));
+    run(&world.share(), &args(&images)).expect(1, &["first second: manifest unknown"]);
 }
 
 /// What ended the run comes first, however many nodes wait for something else.

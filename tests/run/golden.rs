@@ -3,12 +3,13 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 use std::{env, fs};
 
 use prepull::args::RunArgs;
 
 use crate::bench::{Ended, args, args_of_a_shell, args_with, nodes, run};
-use crate::model::{Happening, ModelNode, PodsOnReplace, Pull, World};
+use crate::model::{Happening, ModelNode, PodsOnReplace, Pull, Stored, World};
 
 #[track_caller]
 fn holds(name: &str, text: &str) {
@@ -135,6 +136,27 @@ fn refused() {
     world.registry.insert("q.io/a:1".into(), Pull::after(100));
     world.at(20, Happening::WithdrawRights);
     report("rights-withdrawn", world, "q.io/a:1");
+}
+
+#[test]
+fn forgiven() {
+    let mut world = nodes(3);
+    world.nodes.get_mut("n2").expect("one of three").has_room = false;
+    report("forgiven", world.clone(), "q.io/a:1");
+    report("forgiven-strict", world, "--strict q.io/a:1");
+}
+
+#[test]
+fn moved_tag() {
+    let mut world = nodes(2);
+    for (name, digit) in [("n1", "1"), ("n2", "2")] {
+        let stored = &mut world.nodes.get_mut(name).expect("one of two").images;
+        stored.push(Stored::new("q.io/a:1", Duration::ZERO));
+        let names = &mut stored.last_mut().expect("one was pushed").names;
+        // The kubelet lists digests first.
+        names.insert(0, format!("q.io/a@sha256:{}", digit.repeat(64)));
+    }
+    report("moved-tag", world, "q.io/a:1");
 }
 
 #[test]

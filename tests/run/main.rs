@@ -9,6 +9,7 @@ mod faults;
 mod golden;
 mod model;
 mod review;
+mod simulation;
 mod sound;
 mod stops;
 mod window;

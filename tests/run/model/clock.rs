@@ -7,6 +7,9 @@ use prepull::run::{Clock, Signal};
 
 use super::Shared;
 
+/// How long a signal may go unnoticed, as in a real process.
+const SLICE: Duration = Duration::from_millis(50);
+
 /// The clock of one process in a world.
 pub struct ModelClock {
     world: Shared,
@@ -33,8 +36,10 @@ impl Clock for ModelClock {
     fn sleep(&mut self, duration: Duration) {
         let mut world = self.world.borrow_mut();
         let until = world.now + duration;
-        while world.now < until && world.signal == Signal::None {
-            let step = (until - world.now).min(Duration::from_millis(50));
+        // A signal that came in before is known already, and no reason not to pause.
+        let before = world.signal;
+        while world.now < until && world.signal == before {
+            let step = (until - world.now).min(SLICE);
             world.advance(step);
         }
     }

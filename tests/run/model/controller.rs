@@ -1,14 +1,26 @@
 //! DaemonSets and their controller.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use prepull::evidence::{PodCondition, PodStatus};
-use prepull::node::Taint;
-use prepull::puller::Puller;
+use prepull::node::{FoundAffinity, NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration};
+use prepull::puller::{Puller, PullerStatus};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::kubelet::{Container, Inside, Stage};
+use super::kubelet::{Container, Stage};
 use super::{Admission, ModelNode, ModelPod, World};
+
+/// Pods that can not be made are tried again after so long, and then after twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// Where the alternatives of the required node affinity stand in a DaemonSet.
+pub const NODE_SELECTOR_TERMS: &str = "/spec/template/spec/affinity/nodeAffinity/\
+                                       requiredDuringSchedulingIgnoredDuringExecution/\
+                                       nodeSelectorTerms";
 
 /// A DaemonSet.
 #[derive(Clone, Debug)]
@@ -16,6 +28,10 @@ pub struct Set {
     pub object: Value,
     pub numbers: Numbers,
     pub sync_at: Option<Duration>,
+    /// What the object says, read once for each change of it.
+    read: Rc<Read>,
+    /// How often in a row its pods were refused.
+    n_refused: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +40,46 @@ pub struct Numbers {
     desired: u32,
     current: u32,
     ready: u32,
+}
+
+#[derive(Debug, Default)]
+struct Read {
+    /// The object as a client has it, but for its status.
+    puller: Puller,
+    tolerations: Vec<Toleration>,
+    /// The nodes that it names, if it names them all.
+    names: Option<HashSet<String>>,
+    containers: Vec<Container>,
+    labels: Rc<BTreeMap<String, String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Template {
+    metadata: TemplateMetadata,
+    spec: TemplateSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TemplateMetadata {
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct TemplateSpec {
+    init_containers: Vec<TemplateContainer>,
+    containers: Vec<TemplateContainer>,
+    tolerations: Vec<Toleration>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct TemplateContainer {
+    name: String,
+    image: String,
+    image_pull_policy: String,
 }
 
 impl World {
@@ -35,21 +91,26 @@ impl World {
     }
 
     pub fn sync(&mut self, name: &str) {
-        let mut set = self.sets.remove(name).expect("just found");
+        let Some(mut set) = self.sets.remove(name) else { return };
         set.sync_at = None;
         if set.object["metadata"]["deletionTimestamp"].is_string() {
             self.sets.insert(name.into(), set);
             return;
         }
-        let uid = set.uid().to_owned();
-        let mut numbers = Numbers {
-            observed_generation: set.object["metadata"]["generation"].as_i64().unwrap_or_default(),
-            ..Numbers::default()
-        };
-        let mut leave = vec![];
+        let mut pods: HashMap<&str, &ModelPod> = HashMap::new();
+        for pod in self.pods.values().filter(|it| it.set == set.uid()) {
+            // Of several on a node the oldest one that is not being deleted counts.
+            let known = pods.entry(&pod.node).or_insert(pod);
+            if known.ends {
+                *known = pod;
+            }
+        }
+        let mut numbers =
+            Numbers { observed_generation: set.generation(), ..Numbers::default() };
+        let mut leave = HashSet::new();
         let mut need = vec![];
         for node in self.nodes.values() {
-            let pod = self.pods.values().find(|it| it.set == uid && it.node == node.name);
+            let pod = pods.get(node.name.as_str()).copied();
             if !set.goes_to(node) {
                 leave.extend(pod.map(|it| it.uid.clone()));
                 continue;
@@ -68,59 +129,72 @@ impl World {
             }
         }
         set.numbers = numbers;
-        self.drop_pods(|it| leave.contains(&it.uid));
-        for node in need {
-            let pod = self.new_pod(&set, &node);
-            self.pods.insert(pod.uid.clone(), pod);
-            set.sync_at = Some(self.now + self.pace.controller);
+        self.end_pods(|it| leave.contains(&it.uid));
+        match self.refuses_pods {
+            _ if need.is_empty() => {}
+            Some(words) => {
+                let retry = FIRST_RETRY.saturating_mul(1 << set.n_refused.min(10));
+                set.sync_at = Some(self.now + retry.min(LONGEST_RETRY));
+                set.n_refused += 1;
+                self.refuse_pod(&set, words);
+            }
+            None => {
+                set.n_refused = 0;
+                set.sync_at = Some(self.now + self.pace.controller);
+                for node in need {
+                    let pod = self.new_pod(&set, &node);
+                    self.pods.insert(pod.uid.clone(), pod);
+                }
+            }
         }
         self.sets.insert(name.into(), set);
     }
 
+    fn refuse_pod(&mut self, set: &Set, words: &str) {
+        let message = format!("Error creating: pods \"{}-\" is forbidden: {words}", set.name());
+        self.event("DaemonSet", set.uid(), "", "FailedCreate", message);
+    }
+
     fn new_pod(&mut self, set: &Set, node: &str) -> ModelPod {
-        let template = &set.object["spec"]["template"];
         let uid = self.uid();
-        let list = |key: &str| template["spec"][key].as_array().cloned().unwrap_or_default();
-        let container = |it: &Value, is_init| Container {
-            name: it["name"].as_str().unwrap_or_default().into(),
-            image: it["image"].as_str().unwrap_or_default().into(),
-            is_init,
-            always_pull: it["imagePullPolicy"] == "Always",
-            state: Inside::New,
-        };
-        let mut containers: Vec<_> =
-            list("initContainers").iter().map(|it| container(it, true)).collect();
-        containers.extend(list("containers").iter().map(|it| container(it, false)));
+        let mut containers = set.read.containers.clone();
         for admission in &self.admission {
-            if let Admission::Sidecar(name) = admission {
-                let (name, image) = ((*name).into(), "q.io/sidecar:1".into());
-                let state = Inside::New;
-                let always_pull = false;
-                containers.push(Container { name, image, is_init: false, always_pull, state });
+            match admission {
+                Admission::RewritePods(from, to) => {
+                    containers.iter_mut().for_each(|it| it.image = it.image.replace(from, to));
+                }
+                Admission::Sidecar(name) => {
+                    let image = "q.io/sidecar:1".into();
+                    containers.push(Container { name: (*name).into(), image, ..Container::default() });
+                }
+                _ => {}
             }
         }
-        let jitter = self.chance(100);
+        let start = self.now + self.pace.start + Duration::from_millis(self.chance(100));
+        let machine = &self.nodes[node];
         let mut pod = ModelPod {
             name: format!("{}-{}", set.name(), &uid[4..]),
             uid,
             set: set.uid().into(),
-            labels: template["metadata"]["labels"].clone(),
+            labels: Rc::clone(&set.read.labels),
             node: node.into(),
-            is_bound: self.nodes[node].has_room,
+            affinity: affinity_to(node),
+            is_bound: false,
             is_initialised: false,
+            ends: false,
             containers,
             stage: Stage::Look(0),
             next: None,
             published: PodStatus { phase: "Pending".into(), ..PodStatus::default() },
         };
-        if pod.is_bound {
-            pod.next = Some(self.now + self.pace.start + Duration::from_millis(jitter));
+        if machine.has_room {
+            pod.bind(start);
         } else {
             pod.published.conditions = vec![PodCondition {
                 kind: "PodScheduled".into(),
                 status: "False".into(),
                 reason: "Unschedulable".into(),
-                message: format!("0/3 nodes are available: {}", self.nodes[node].lack),
+                message: format!("0/3 nodes are available: {}", machine.lack),
             }];
         }
         pod
@@ -128,87 +202,177 @@ impl World {
 }
 
 impl Set {
+    pub fn new(object: Value, sync_at: Duration) -> Self {
+        let mut set = Self {
+            object,
+            numbers: Numbers::default(),
+            sync_at: Some(sync_at),
+            read: Rc::default(),
+            n_refused: 0,
+        };
+        set.read_anew();
+        set
+    }
+
     pub fn name(&self) -> &str {
-        self.object["metadata"]["name"].as_str().unwrap_or_default()
+        &self.read.puller.metadata.name
     }
 
     pub fn uid(&self) -> &str {
-        self.object["metadata"]["uid"].as_str().unwrap_or_default()
+        &self.read.puller.metadata.uid
+    }
+
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.read.puller.metadata.labels
+    }
+
+    pub fn annotations(&self) -> &BTreeMap<String, String> {
+        &self.read.puller.metadata.annotations
+    }
+
+    /// The uid of the object that owns it.
+    pub fn owner(&self) -> Option<&str> {
+        self.object["metadata"]["ownerReferences"][0]["uid"].as_str()
+    }
+
+    fn generation(&self) -> i64 {
+        self.read.puller.metadata.generation
     }
 
     /// The required node affinity of its pods.
     pub fn terms(&self) -> Vec<Value> {
-        let affinity = &self.object["spec"]["template"]["spec"]["affinity"]["nodeAffinity"];
-        let required = &affinity["requiredDuringSchedulingIgnoredDuringExecution"];
-        required["nodeSelectorTerms"].as_array().cloned().unwrap_or_default()
+        match self.object.pointer(NODE_SELECTOR_TERMS) {
+            Some(Value::Array(terms)) => terms.clone(),
+            _ => vec![],
+        }
     }
 
     /// The images of its regular containers.
-    pub fn images(&self) -> Vec<String> {
-        let containers = self.object["spec"]["template"]["spec"]["containers"].as_array();
-        let image = |it: &Value| it["image"].as_str().unwrap_or_default().to_owned();
-        containers.into_iter().flatten().map(image).collect()
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        self.read.containers.iter().filter(|it| !it.is_init).map(|it| it.image.as_str())
     }
 
     /// Changes it as a client would.
     pub fn edit(&mut self, change: impl FnOnce(&mut Value)) {
         change(&mut self.object);
-        let generation = self.object["metadata"]["generation"].as_i64().unwrap_or_default();
-        self.object["metadata"]["generation"] = (generation + 1).into();
+        self.object["metadata"]["generation"] = (self.generation() + 1).into();
+        self.read_anew();
+    }
+
+    /// Takes the node out of those that it names.
+    pub fn leave_out(&mut self, node: &str) {
+        self.edit(|it| {
+            let Some(Value::Array(terms)) = it.pointer_mut(NODE_SELECTOR_TERMS) else { return };
+            terms.retain(|it| it["matchFields"][0]["values"][0] != node);
+            if terms.is_empty() {
+                // A list of terms must not be empty; an empty term matches nothing.
+                terms.push(json!({}));
+            }
+        });
+    }
+
+    fn read_anew(&mut self) {
+        let template = Template::deserialize(&self.object["spec"]["template"]).unwrap_or_default();
+        let container = |it: TemplateContainer, is_init| Container {
+            name: it.name,
+            image: it.image,
+            is_init,
+            always_pull: it.image_pull_policy == "Always",
+            never_pull: it.image_pull_policy == "Never",
+            ..Container::default()
+        };
+        let init = template.spec.init_containers.into_iter().map(|it| container(it, true));
+        let regular = template.spec.containers.into_iter().map(|it| container(it, false));
+        let containers = init.chain(regular).collect();
+        let puller = Puller::deserialize(&self.object).expect("a DaemonSet can be read as one");
+        let terms = puller.spec.template.spec.affinity.terms();
+        let name = |it: &NodeSelectorTerm| match it.match_fields.as_slice() {
+            [field] if it.match_expressions.is_empty() => field.values.first().cloned(),
+            _ => None,
+        };
+        self.read = Rc::new(Read {
+            names: terms.iter().map(name).collect(),
+            puller,
+            tolerations: template.spec.tolerations,
+            containers,
+            labels: Rc::new(template.metadata.labels),
+        });
     }
 
     /// Whether pods that run may run on there.
     pub fn goes_to(&self, node: &ModelNode) -> bool {
-        self.terms().iter().any(|it| term_matches(it, node)) && self.tolerates(node, "NoExecute")
+        let is_meant = match &self.read.names {
+            Some(names) => names.contains(&node.name),
+            None => {
+                let mut terms = self.read.puller.spec.template.spec.affinity.terms().iter();
+                terms.any(|it| term_matches(it, node))
+            }
+        };
+        is_meant && self.tolerates(node, "NoExecute")
     }
 
     /// Whether the user's tolerations and those of the DaemonSet controller cover every taint of
     /// this effect.
-    fn tolerates(&self, node: &ModelNode, effect: &str) -> bool {
+    pub fn tolerates(&self, node: &ModelNode, effect: &str) -> bool {
         let automatic = match effect {
             "NoExecute" => &["not-ready", "unreachable"][..],
             _ => &["disk-pressure", "memory-pressure", "pid-pressure", "unschedulable"],
         };
-        let tolerations = &self.object["spec"]["template"]["spec"]["tolerations"];
-        let own = tolerations.as_array().cloned().unwrap_or_default();
+        let is_automatic = |key: &str| {
+            key.strip_prefix("node.kubernetes.io/").is_some_and(|it| automatic.contains(&it))
+        };
         let is_tolerated = |taint: &Taint| {
-            automatic.iter().any(|it| taint.key == format!("node.kubernetes.io/{it}"))
-                || own.iter().any(|it| {
-                    (it["key"].is_null() || it["key"] == taint.key.as_str())
-                        && (it["effect"].is_null() || it["effect"] == taint.effect.as_str())
-                        && (it["operator"] == "Exists" || it["value"] == taint.value.as_str())
+            is_automatic(&taint.key)
+                || self.read.tolerations.iter().any(|it| {
+                    (it.key.is_empty() || it.key == taint.key)
+                        && (it.effect.is_empty() || it.effect == taint.effect)
+                        && (it.operator == "Exists" || it.value == taint.value)
                 })
         };
+        if node.taints.is_empty() && node.ready && !node.cordoned {
+            return true;
+        }
         node.all_taints().iter().filter(|it| it.effect == effect).all(is_tolerated)
     }
 
     pub fn puller(&self) -> Puller {
-        let mut object = self.object.clone();
-        object["status"] = json!({
-            "observedGeneration": self.numbers.observed_generation,
-            "desiredNumberScheduled": self.numbers.desired,
-            "currentNumberScheduled": self.numbers.current,
-            "numberReady": self.numbers.ready,
-        });
-        serde_json::from_value(object).expect("a DaemonSet can be read as one")
+        let mut puller = self.read.puller.clone();
+        if let Some(time) = self.object["metadata"]["deletionTimestamp"].as_str() {
+            puller.metadata.deletion_timestamp = time.into();
+        }
+        puller.status = PullerStatus {
+            observed_generation: self.numbers.observed_generation,
+            desired_number_scheduled: self.numbers.desired,
+            current_number_scheduled: self.numbers.current,
+            number_ready: self.numbers.ready,
+        };
+        puller
     }
 }
 
-fn term_matches(term: &Value, node: &ModelNode) -> bool {
-    let list = |key: &str| term[key].as_array().cloned().unwrap_or_default();
-    let (expressions, fields) = (list("matchExpressions"), list("matchFields"));
-    let label = |it: &Value| node.labels.get(it["key"].as_str().unwrap_or_default());
-    let names = |it: &Value, value: &str| {
-        it["values"].as_array().is_some_and(|values| values.iter().any(|it| it == value))
+/// As the DaemonSet controller writes it into a pod that is for this node.
+fn affinity_to(node: &str) -> FoundAffinity {
+    serde_json::from_value(json!({"nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+        ]}
+    }}))
+    .expect("an affinity can be read as one")
+}
+
+fn term_matches(term: &NodeSelectorTerm, node: &ModelNode) -> bool {
+    let expression = |it: &NodeSelectorRequirement| {
+        let label = node.labels.get(&it.key);
+        match it.operator.as_str() {
+            "DoesNotExist" => label.is_none(),
+            "Exists" => label.is_some(),
+            "In" => label.is_some_and(|value| it.values.contains(value)),
+            "NotIn" => label.is_none_or(|value| !it.values.contains(value)),
+            other => panic!("the model knows no operator `{other}`"),
+        }
     };
-    let expression = |it: &Value| match it["operator"].as_str().unwrap_or_default() {
-        "DoesNotExist" => label(it).is_none(),
-        "Exists" => label(it).is_some(),
-        "In" => label(it).is_some_and(|value| names(it, value)),
-        "NotIn" => label(it).is_none_or(|value| !names(it, value)),
-        other => panic!("the model knows no operator `{other}`"),
-    };
+    let (expressions, fields) = (&term.match_expressions, &term.match_fields);
     (!expressions.is_empty() || !fields.is_empty())
         && expressions.iter().all(expression)
-        && fields.iter().all(|it| it["key"] == "metadata.name" && names(it, &node.name))
+        && fields.iter().all(|it| it.key == "metadata.name" && it.values.contains(&node.name))
 }

@@ -1,22 +1,23 @@
 //! Pods and their kubelets.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use prepull::evidence::{
     ContainerState, ContainerStatus, Event, EventMetadata, ObjectReference, Pod, PodMetadata,
     PodOwner, PodSpec, PodStatus, Running, Stopped,
 };
-use serde_json::{Value, json};
+use prepull::node::FoundAffinity;
 
-use super::{Stored, World};
+use super::{Pulls, World};
 
 /// The kubelet's first pause after a failed pull, and the longest one.
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 
-/// A pod that failed is removed by the DaemonSet controller after so long, and made again.
-const FAILED_POD_STAYS: Duration = Duration::from_secs(15);
+/// How a pull that the pull policy forbids is kept among those that failed.
+pub const NEVER_PULLED: &str = "pull policy Never";
 
 /// What becomes of a pull.
 #[derive(Clone, Debug)]
@@ -34,10 +35,14 @@ pub struct ModelPod {
     pub uid: String,
     /// The uid of its DaemonSet.
     pub set: String,
-    pub labels: Value,
+    pub labels: Rc<BTreeMap<String, String>>,
     pub node: String,
+    /// As the DaemonSet controller writes it: to this node alone.
+    pub affinity: FoundAffinity,
     pub is_bound: bool,
     pub is_initialised: bool,
+    /// Whether it is being deleted.
+    pub ends: bool,
     pub containers: Vec<Container>,
     pub stage: Stage,
     pub next: Option<Duration>,
@@ -45,17 +50,20 @@ pub struct ModelPod {
     pub published: PodStatus,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Container {
     pub name: String,
     pub image: String,
     pub is_init: bool,
     pub always_pull: bool,
+    pub never_pull: bool,
     pub state: Inside,
+    /// What the image's tag stood for when its pull began.
+    pub version: u32,
 }
 
 /// What the kubelet knows of a container.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Inside {
     Failing {
         message: String,
@@ -63,7 +71,12 @@ pub enum Inside {
         retry_at: Duration,
         is_backing_off: bool,
     },
+    #[default]
     New,
+    /// Its image is not there, and may not be pulled.
+    Refused {
+        message: String,
+    },
     /// Its image is on the node, and it was started.
     Started,
 }
@@ -83,10 +96,19 @@ pub enum Fate {
     Stays,
 }
 
+/// A pull that goes on whatever becomes of its pod.
+pub struct PullUnderWay {
+    pub image: String,
+    pub ends: Duration,
+}
+
 #[derive(Clone, Debug)]
 pub struct ModelEvent {
     pub at: Duration,
+    /// `Normal` or `Warning`.
     pub kind: &'static str,
+    /// The kind of the object that it is about.
+    pub about: &'static str,
     pub event: Event,
 }
 
@@ -104,13 +126,20 @@ impl Pull {
 impl World {
     /// The next thing that the pod's kubelet does for it.
     pub fn step_pod(&mut self, pod: &mut ModelPod) -> Fate {
+        // The garbage collector of pods, whose nodes are gone.
         let Some(node) = self.nodes.get(&pod.node) else { return Fate::Goes };
-        if !node.ready {
-            pod.next = Some(self.now + Duration::from_secs(1));
+        if node.is_dead() {
+            pod.next = None;
             return Fate::Stays;
         }
         match pod.stage {
+            Stage::Look(0) if !pod.ends && pod.is_new() && node.refuses.is_some() => {
+                let reason = node.refuses.unwrap_or_default();
+                pod.refuse(reason, self.now + self.pace.failed_pod);
+                self.sync_soon();
+            }
             Stage::Look(from) => self.look(pod, from),
+            Stage::Publish if node.is_cut_off() => pod.next = None,
             Stage::Publish => {
                 pod.publish(&self.registry);
                 let wait = self.pace.sync.as_millis() as u64;
@@ -120,6 +149,8 @@ impl World {
                 self.sync_soon();
             }
             Stage::Pulling(place) => self.end_pull(pod, place),
+            // The API server is told when the containers have ended.
+            Stage::Remove if node.is_cut_off() => pod.next = None,
             Stage::Remove => {
                 self.sync_soon();
                 return Fate::Goes;
@@ -154,28 +185,64 @@ impl World {
                 container.state = Inside::Started;
                 continue;
             }
-            if node.busy_until > now {
-                (pod.stage, pod.next) = (Stage::Look(place), Some(node.busy_until));
-                return;
+            if container.never_pull {
+                self.refuse_to_pull(pod, place);
+                continue;
             }
+            let node = self.nodes.get_mut(&pod.node).expect("looked up before");
+            if node.pulls == Pulls::OneByOne {
+                if node.busy_until > now {
+                    (pod.stage, pod.next) = (Stage::Look(place), Some(node.busy_until));
+                    return;
+                }
+            }
+            pod.containers[place].version = self.version(&pod.containers[place].image);
             let takes = self.answer(&pod.node, &pod.containers[place].image).takes;
-            self.node(&pod.node.clone()).busy_until = now + takes;
+            let node = self.nodes.get_mut(&pod.node).expect("looked up before");
+            node.busy_until = now + takes;
             (pod.stage, pod.next) = (Stage::Pulling(place), Some(now + takes));
             return;
         }
         let is_started = |it: &Container| it.state == Inside::Started;
         if !pod.is_initialised && pod.containers[..n_init].iter().all(is_started) {
             pod.is_initialised = true;
-            pod.publish(&self.registry);
+            if !self.nodes[&pod.node].is_cut_off() {
+                pod.publish(&self.registry);
+            }
             (pod.stage, pod.next) = (Stage::Look(0), Some(now + self.pace.publish));
         } else {
             (pod.stage, pod.next) = (Stage::Publish, Some(now + self.pace.publish));
         }
     }
 
+    /// The image is not there, and must not be pulled.
+    fn refuse_to_pull(&mut self, pod: &mut ModelPod, place: usize) {
+        let container = &mut pod.containers[place];
+        let image = &container.image;
+        let message =
+            format!("Container image \"{image}\" is not present with pull policy of Never");
+        container.state = Inside::Refused { message: message.clone() };
+        let field_path = format!("spec.containers{{{}}}", container.name);
+        self.count_failure(pod, place, NEVER_PULLED);
+        if !self.nodes[&pod.node].is_cut_off() {
+            self.event("Pod", &pod.uid, &field_path, "ErrImageNeverPull", message);
+        }
+    }
+
+    /// Keeps the truth about a failure.
+    fn count_failure(&mut self, pod: &ModelPod, place: usize, words: &str) {
+        let node = self.nodes[&pod.node].uid.clone();
+        let image = pod.containers[place].image.clone();
+        let failed = self.failed.entry((node, image)).or_default();
+        *failed.entry(words.into()).or_default() += 1;
+    }
+
     /// What the registry has for this node.
     pub fn answer(&self, node: &str, image: &str) -> Pull {
-        let own = self.registry_at.get(&(node.into(), image.into()));
+        let own = match self.registry_at.is_empty() {
+            true => None,
+            false => self.registry_at.get(&(node.into(), image.into())),
+        };
         own.or_else(|| self.registry.get(image)).cloned().unwrap_or_else(|| Pull::after(1))
     }
 
@@ -185,50 +252,69 @@ impl World {
         let container = &mut pod.containers[place];
         pod.stage = Stage::Look(place + 1);
         pod.next = Some(now);
+        let listed_at = now + self.pace.listing;
+        let node = self.nodes.get_mut(&pod.node).expect("looked up before");
         let Some(failure) = answer.failure else {
             container.state = Inside::Started;
-            let stored = Stored::new(&container.image, now + self.pace.listing);
-            self.node(&pod.node.clone()).images.push(stored);
+            node.store(&container.image, container.version, listed_at);
             return;
         };
+        let image = container.image.clone();
+        self.count_failure(pod, place, &failure);
+        let container = &mut pod.containers[place];
         let n_tries = match container.state {
             Inside::Failing { n_tries, .. } => n_tries + 1,
             _ => 1,
         };
         let backoff = FIRST_BACKOFF.saturating_mul(1 << (n_tries - 1).min(5)).min(LONGEST_BACKOFF);
         let retry_at = now + backoff;
-        let message = format!("Failed to pull image \"{}\": {failure}", container.image);
+        let message = format!("Failed to pull image \"{image}\": {failure}");
         container.state =
             Inside::Failing { message: failure, n_tries, retry_at, is_backing_off: false };
         if container.is_init {
             pod.stage = Stage::Publish;
             pod.next = Some(now + self.pace.publish);
         }
+        if self.nodes[&pod.node].is_cut_off() {
+            return;
+        }
+        let container = &pod.containers[place];
         let list = if container.is_init { "initContainers" } else { "containers" };
         let field_path = format!("spec.{list}{{{}}}", container.name);
-        self.event(pod, &field_path, "Failed", message);
-        self.event(pod, &field_path, "Failed", "Error: ErrImagePull".into());
+        self.event("Pod", &pod.uid, &field_path, "Failed", message);
+        self.event("Pod", &pod.uid, &field_path, "Failed", "Error: ErrImagePull".into());
     }
 
     /// Records a warning, or counts it once more.
-    fn event(&mut self, pod: &ModelPod, field_path: &str, reason: &str, message: String) {
-        let involved_object =
-            ObjectReference { uid: pod.uid.clone(), field_path: field_path.into() };
-        let metadata = EventMetadata { uid: format!("event-{}", self.events.len()) };
-        let new = Event { metadata, involved_object, reason: reason.into(), message, count: 1 };
+    pub fn event(
+        &mut self,
+        about: &'static str,
+        uid: &str,
+        field_path: &str,
+        reason: &str,
+        message: String,
+    ) {
+        let involved_object = ObjectReference { uid: uid.into(), field_path: field_path.into() };
         let same = |it: &&mut ModelEvent| {
-            it.event.involved_object == new.involved_object && it.event.message == new.message
+            it.event.involved_object == involved_object && it.event.message == message
         };
-        match self.events.iter_mut().find(same) {
-            Some(it) => it.event.count += 1,
-            None => self.events.push(ModelEvent { at: self.now, kind: "Warning", event: new }),
+        if let Some(it) = self.events.iter_mut().find(same) {
+            it.event.count += 1;
+            return;
         }
+        let metadata = EventMetadata { uid: format!("event-{}", self.events.len()) };
+        let event = Event { metadata, involved_object, reason: reason.into(), message, count: 1 };
+        self.events.push(ModelEvent { at: self.now, kind: "Warning", about, event });
     }
 }
 
 impl ModelPod {
     fn is_waiting(&self) -> bool {
         self.containers.iter().any(|it| it.state != Inside::Started)
+    }
+
+    fn is_new(&self) -> bool {
+        self.containers.iter().all(|it| it.state == Inside::New)
     }
 
     /// As the DaemonSet controller counts: an injected container never becomes ready.
@@ -238,15 +324,37 @@ impl ModelPod {
             && statuses.iter().all(|it| it.state.running.is_some() && it.image_id != "sidecar")
     }
 
+    /// The scheduler has found a place for it.
+    pub fn bind(&mut self, start: Duration) {
+        self.is_bound = true;
+        self.published.conditions.clear();
+        self.next = Some(start);
+    }
+
     /// The kubelet of a new machine finds the pod bound to it, and nothing of it there.
     pub fn restart(&mut self, at: Duration) {
         self.containers.iter_mut().for_each(|it| it.state = Inside::New);
         self.is_initialised = false;
-        (self.stage, self.next) = (Stage::Look(0), Some(at));
+        self.next = Some(at);
+        if self.stage != Stage::Remove {
+            self.stage = Stage::Look(0);
+        }
+    }
+
+    /// It is deleted, and the kubelet takes until then to end it.
+    pub fn end(&mut self, at: Duration) {
+        self.ends = true;
+        (self.stage, self.next) = (Stage::Remove, Some(at));
+    }
+
+    /// The pull that goes on at the moment.
+    pub fn pull(&self) -> Option<PullUnderWay> {
+        let (Stage::Pulling(place), Some(ends)) = (self.stage, self.next) else { return None };
+        Some(PullUnderWay { image: self.containers[place].image.clone(), ends })
     }
 
     /// The kubelet ends the pod, and writes over what never started.
-    pub fn evict(&mut self, now: Duration) {
+    pub fn evict(&mut self, removed_at: Duration) {
         self.published = PodStatus {
             phase: "Failed".into(),
             reason: "Evicted".into(),
@@ -267,7 +375,18 @@ impl ModelPod {
                 true => self.published.init_container_statuses.push(status),
             }
         }
-        (self.stage, self.next) = (Stage::Remove, Some(now + FAILED_POD_STAYS));
+        (self.stage, self.next) = (Stage::Remove, Some(removed_at));
+    }
+
+    /// The kubelet does not take the pod in.
+    fn refuse(&mut self, reason: &str, removed_at: Duration) {
+        self.published = PodStatus {
+            phase: "Failed".into(),
+            reason: reason.into(),
+            message: "Pod was rejected".into(),
+            ..PodStatus::default()
+        };
+        (self.stage, self.next) = (Stage::Remove, Some(removed_at));
     }
 
     /// Writes the pod's status as the kubelet knows it now.
@@ -302,15 +421,7 @@ impl ModelPod {
             },
             spec: PodSpec {
                 node_name: if self.is_bound { self.node.clone() } else { String::new() },
-                // As the DaemonSet controller writes it.
-                affinity: serde_json::from_value(json!({"nodeAffinity": {
-                    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-                        {"matchFields": [
-                            {"key": "metadata.name", "operator": "In", "values": [self.node]}
-                        ]}
-                    ]}
-                }}))
-                .expect("an affinity can be read as one"),
+                affinity: self.affinity.clone(),
             },
             status: self.published.clone(),
         }
@@ -330,6 +441,9 @@ impl Container {
                 let text =
                     format!("Back-off pulling image \"{}\": ErrImagePull: {message}", self.image);
                 state.waiting = stopped("ImagePullBackOff", text);
+            }
+            (Inside::Refused { message }, _) => {
+                state.waiting = stopped("ErrImageNeverPull", message.clone());
             }
             (Inside::New, _) => state.waiting = stopped("PodInitializing", String::new()),
             (Inside::Started, Some(reason)) => {

@@ -7,20 +7,28 @@
 //!
 //! - A pod's images are pulled one after the other, init containers first, then the regular ones
 //!   in the order of the spec, where a failure does not stop the next one. A node pulls one image
-//!   at a time.
+//!   at a time, unless it is told otherwise.
 //! - Events are there at once. A pod's status is written when its whole pass over the images has
 //!   ended, and not before.
 //! - A failed pull is tried again after 10 s, doubled each time, at the pod's next sync.
 //! - A node lists its images late, at most 50 of them, each under at most 5 names.
-//! - The DaemonSet controller counts cordoned nodes in and nodes that are not ready out.
+//! - The DaemonSet controller counts cordoned nodes in and nodes that are not ready out. It makes
+//!   no pod for a node while one that is being deleted is still there, and makes those anew that
+//!   failed.
+//! - Pods go some time after what made them, and a pod that is bound to a node's name is taken over
+//!   by the next machine of that name.
+//! - No image goes from a disk: the pods that hold it keep the kubelet from collecting it.
 //!
-//! In reading order: this file is the world and its time, [`node`] what nodes are and say,
-//! [`controller`] and [`kubelet`] what makes pods and pulls for them, [`api`] what a run asks and
-//! may be answered, [`clock`] the time of one process.
+//! In reading order: this file is the world and its time, [`happening`] what happens by itself,
+//! [`node`] what nodes are and say, [`controller`] and [`kubelet`] what makes pods and pulls for
+//! them, [`api`] what a run asks and may be answered, [`fault`] what goes wrong with that, and
+//! [`clock`] the time of one process.
 
 mod api;
 mod clock;
 mod controller;
+mod fault;
+mod happening;
 mod kubelet;
 mod node;
 
@@ -29,17 +37,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use prepull::node::Taint;
 use prepull::run::Signal;
 use serde_json::Value;
 
-pub use api::{Admission, Fault, FaultKind, Killed, ModelCluster};
+pub use api::{Admission, Change, Killed, ModelCluster, Request, Verb};
 pub use clock::ModelClock;
-use controller::Numbers;
 pub use controller::Set;
-use kubelet::{Fate, Stage};
-pub use kubelet::{ModelEvent, ModelPod, Pull};
-pub use node::{ModelNode, Stored};
+pub use fault::{Fault, FaultKind, Outage};
+pub use happening::{Happening, PodsOnReplace};
+use kubelet::{Fate, PullUnderWay};
+pub use kubelet::{ModelEvent, ModelPod, NEVER_PULLED, Pull};
+pub use node::{Lost, ModelNode, Pulls, Stored, listed_name};
 
 const RUN_LABEL: &str = "prepull.dev/run";
 
@@ -54,6 +62,12 @@ pub struct World {
     pub registry: BTreeMap<String, Pull>,
     /// The same for one node alone, by node and image.
     pub registry_at: BTreeMap<(String, String), Pull>,
+    /// How often the tag of an image has moved.
+    pub moves: BTreeMap<String, u32>,
+    moves_meanwhile: BTreeMap<String, u32>,
+    /// Whether the pull of a pod that is deleted ends with it. The kubelet cancels its request,
+    /// which older ones do not, and which not every runtime heeds.
+    pub breaks_pulls_off: bool,
     /// By name.
     pub sets: BTreeMap<String, Set>,
     /// By uid.
@@ -61,16 +75,39 @@ pub struct World {
     pub events: Vec<ModelEvent>,
     /// When each Job started.
     pub jobs: BTreeMap<String, SystemTime>,
+    /// The uids of owners that are gone: what they own goes too.
+    pub gone_owners: BTreeSet<String>,
     /// What will happen, by time.
     pub script: Vec<(Duration, Happening)>,
     pub faults: Vec<Fault>,
+    pub outages: Vec<Outage>,
     /// Requests that are answered with 403.
     pub denied: BTreeSet<String>,
+    /// Whether every request is answered with 401.
+    pub are_tokens_revoked: bool,
+    /// The words in which the API server refuses to make pods.
+    pub refuses_pods: Option<&'static str>,
     pub admission: Vec<Admission>,
     pub namespace_exists: bool,
     pub requests: Vec<Request>,
+    /// What the API server did to DaemonSets when a process asked for it.
+    pub changes: Vec<Change>,
+    /// Events about the owners of runs.
+    pub told: Vec<String>,
     /// The most unfinished nodes that DaemonSets were sent to at a time.
     pub most_unfinished: usize,
+    /// Failed pulls, by node uid, image and what the runtime said.
+    pub failed: BTreeMap<(String, String), BTreeMap<String, u32>>,
+    /// Names of everything out of the ordinary that has come to pass.
+    pub seen: BTreeSet<&'static str>,
+    /// The names of nodes that were in a state, at some time, in which they are no targets.
+    pub troubled: BTreeSet<String>,
+    /// How long each node has been without room for one more pod, and since when it is so now.
+    crowded: BTreeMap<String, (Duration, Option<Duration>)>,
+    /// The names that another machine has had before.
+    pub replaced: BTreeSet<String>,
+    /// What came to pass, for people to read; kept on demand.
+    pub trace: Option<Vec<String>>,
     /// Requests since the present process started.
     pub n_asked: usize,
     /// A signal comes in after so many requests of a process, or the process is killed.
@@ -83,6 +120,8 @@ pub struct World {
     /// Objects on a page of a LIST.
     pub page: usize,
     pub seed: u64,
+    /// Whether what is asked now is done later, and by how much.
+    straggles_for: Option<Duration>,
     n_uids: usize,
 }
 
@@ -100,52 +139,14 @@ pub struct Pace {
     pub listing: Duration,
     /// Between two syncs of a pod that waits, before the jitter of 1 to 1.5.
     pub sync: Duration,
-}
-
-/// Something that happens by itself.
-#[derive(Clone, Debug)]
-pub enum Happening {
-    /// A pull ends whose pod is gone: no kubelet breaks a pull off.
-    Arrive {
-        node_uid: String,
-        image: String,
-    },
-    Cordon(&'static str),
-    DeletePod(&'static str),
-    DeleteSets,
-    /// Somebody edits every DaemonSet to run this image in the first container.
-    EditSets(&'static str),
-    Evict(&'static str),
-    Join(Box<ModelNode>),
-    Label(&'static str, &'static str, &'static str),
-    /// The registry answers differently from now on.
-    Registry(&'static str, Pull),
-    Remove(&'static str),
-    /// A machine of the same name takes the node's place, with an empty disk. The pods that were
-    /// bound to the name are made again, or stay, and the new kubelet starts them anew.
-    Replace(&'static str, PodsOnReplace),
-    SetReady(&'static str, bool),
-    Signal,
-    /// The node repels what does not tolerate the key.
-    Taint(&'static str, &'static str),
-    Uncordon(&'static str),
-    WithdrawRights,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum PodsOnReplace {
-    AreMadeAgain,
-    Stay,
-}
-
-/// One line of the API server's audit log.
-#[derive(Clone, Debug)]
-pub struct Request {
-    pub at: Duration,
-    pub request: &'static str,
-    pub about: String,
-    pub is_ok: bool,
-    pub patience: Duration,
+    /// From the end of a DaemonSet to that of its pods, by the garbage collector.
+    pub collection: Duration,
+    /// From the deletion of a pod to its end.
+    pub termination: Duration,
+    /// From the end of a node to that of the pods that are bound to it.
+    pub orphans: Duration,
+    /// A pod that failed is removed by the DaemonSet controller after so long, and made again.
+    pub failed_pod: Duration,
 }
 
 /// The world as the run and the clock share it.
@@ -161,6 +162,10 @@ impl Default for Pace {
             publish: ms(1000),
             listing: ms(35_000),
             sync: ms(10_000),
+            collection: ms(0),
+            termination: ms(0),
+            orphans: ms(0),
+            failed_pod: ms(15_000),
         }
     }
 }
@@ -174,17 +179,32 @@ impl World {
             nodes: BTreeMap::new(),
             registry: BTreeMap::new(),
             registry_at: BTreeMap::new(),
+            moves: BTreeMap::new(),
+            moves_meanwhile: BTreeMap::new(),
+            breaks_pulls_off: false,
             sets: BTreeMap::new(),
             pods: BTreeMap::new(),
             events: vec![],
             jobs: BTreeMap::new(),
+            gone_owners: BTreeSet::new(),
             script: vec![],
             faults: vec![],
+            outages: vec![],
             denied: BTreeSet::new(),
+            are_tokens_revoked: false,
+            refuses_pods: None,
             admission: vec![],
             namespace_exists: true,
             requests: vec![],
+            changes: vec![],
+            told: vec![],
             most_unfinished: 0,
+            failed: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            troubled: BTreeSet::new(),
+            crowded: BTreeMap::new(),
+            replaced: BTreeSet::new(),
+            trace: None,
             n_asked: 0,
             signal_after: None,
             kill_after: None,
@@ -193,6 +213,7 @@ impl World {
             patience: Duration::MAX,
             page: 500,
             seed: 1,
+            straggles_for: None,
             n_uids: 0,
         };
         nodes.into_iter().for_each(|it| world.join(it));
@@ -204,9 +225,14 @@ impl World {
     }
 
     pub fn at(&mut self, seconds: u64, happening: Happening) -> &mut Self {
-        self.script.push((Duration::from_secs(seconds), happening));
-        self.script.sort_by_key(|it| it.0);
+        self.then(Duration::from_secs(seconds), happening);
         self
+    }
+
+    /// Lets something happen later, and after what was to happen at the same time.
+    pub fn then(&mut self, at: Duration, happening: Happening) {
+        let place = self.script.partition_point(|it| it.0 <= at);
+        self.script.insert(place, (at, happening));
     }
 
     /// The DaemonSets of runs, ours or not, by name.
@@ -224,7 +250,7 @@ impl World {
         let lacks = |node: &&ModelNode| {
             self.sets
                 .values()
-                .any(|set| set.goes_to(node) && set.images().iter().any(|image| !node.holds(image)))
+                .any(|set| set.goes_to(node) && set.images().any(|image| !node.holds(image)))
         };
         self.nodes.values().filter(lacks).count()
     }
@@ -240,8 +266,7 @@ impl World {
         object["metadata"]["uid"] = self.uid().into();
         object["metadata"]["generation"] = 1.into();
         object["metadata"]["creationTimestamp"] = timestamp(self.wall()).into();
-        let sync_at = Some(self.now);
-        self.sets.insert(name, Set { object, numbers: Numbers::default(), sync_at });
+        self.sets.insert(name, Set::new(object, self.now));
     }
 
     fn uid(&mut self) -> String {
@@ -260,24 +285,38 @@ impl World {
     /// The image that pods which ask for this one are given.
     pub fn admitted(&self, image: &str) -> String {
         self.admission.iter().fold(image.to_owned(), |image, it| match it {
-            Admission::RewriteImages(from, to) => image.replace(from, to),
+            Admission::RewriteImages(from, to) | Admission::RewritePods(from, to) => {
+                image.replace(from, to)
+            }
             _ => image,
         })
+    }
+
+    /// Adds a line to the trace, if there is one.
+    pub fn tell(&mut self, line: impl FnOnce() -> String) {
+        let now = self.now.as_millis();
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>7}.{:03} {}", now / 1000, now % 1000, line()));
+        }
     }
 
     // === Time ===
 
     /// Lets everything happen that is due within this time.
     pub fn advance(&mut self, by: Duration) {
-        let until = self.now + by;
+        self.advance_to(self.now + by);
+    }
+
+    pub fn advance_to(&mut self, until: Duration) {
         while let Some(due) = self.next_due().filter(|it| *it <= until) {
             self.now = self.now.max(due);
             self.act();
         }
-        self.now = until;
+        self.now = self.now.max(until);
     }
 
-    fn next_due(&self) -> Option<Duration> {
+    /// When something happens next.
+    pub fn next_due(&self) -> Option<Duration> {
         let happening = self.script.first().map(|it| it.0);
         let sync = self.sets.values().filter_map(|it| it.sync_at).min();
         let pod = self.pods.values().filter_map(|it| it.next).min();
@@ -297,98 +336,55 @@ impl World {
         }
         let due = self.pods.iter().filter(|(_, it)| is_due(&it.next));
         for uid in due.map(|it| it.0.clone()).collect::<Vec<_>>() {
-            let mut pod = self.pods.remove(&uid).expect("just found");
+            let Some(mut pod) = self.pods.remove(&uid) else { continue };
             if self.step_pod(&mut pod) == Fate::Stays {
                 self.pods.insert(uid, pod);
             }
         }
     }
 
-    fn happen(&mut self, happening: Happening) {
-        let now = self.now;
-        let open = |node: &mut ModelNode| node.opened_at = now;
-        match happening {
-            Happening::Arrive { node_uid, image } => {
-                let listed_at = now + self.pace.listing;
-                if let Some(node) = self.nodes.values_mut().find(|it| it.uid == node_uid) {
-                    node.images.push(Stored::new(&image, listed_at));
-                }
+    /// Deletes pods. No new pull begins for them.
+    fn end_pods(&mut self, is_meant: impl Fn(&ModelPod) -> bool) {
+        let (now, after) = (self.now, self.pace.termination);
+        let uids = self.pods.values().filter(|it| !it.ends && is_meant(it));
+        for uid in uids.map(|it| it.uid.clone()).collect::<Vec<_>>() {
+            let pod = self.pods.get_mut(&uid).expect("just found");
+            let (node, pull) = (pod.node.clone(), pod.pull());
+            pod.end(now + after);
+            // A pod that no kubelet has seen needs none to end.
+            if after.is_zero() || !pod.is_bound {
+                self.pods.remove(&uid);
             }
-            Happening::Cordon(node) => self.node(node).cordoned = true,
-            Happening::DeletePod(node) => self.drop_pods(|it| it.node == node),
-            Happening::DeleteSets => {
-                self.sets.clear();
-                self.drop_pods(|_| true);
-            }
-            Happening::EditSets(image) => {
-                for set in self.sets.values_mut() {
-                    set.edit(|it| {
-                        it["spec"]["template"]["spec"]["containers"][0]["image"] = image.into()
-                    });
-                }
-                self.sync_soon();
-            }
-            Happening::Evict(node) => {
-                self.pods.values_mut().filter(|it| it.node == node).for_each(|it| it.evict(now));
-            }
-            Happening::Join(node) => self.join(*node),
-            Happening::Label(node, key, value) => {
-                let node = self.node(node);
-                node.labels.insert(key.into(), value.into());
-                open(node);
-            }
-            Happening::Registry(image, pull) => _ = self.registry.insert(image.into(), pull),
-            Happening::Remove(node) => {
-                self.nodes.remove(node);
-                self.drop_pods(|it| it.node == node);
-            }
-            Happening::Replace(node, pods) => {
-                let labels = self.node(node).labels.clone();
-                self.nodes.remove(node);
-                match pods {
-                    PodsOnReplace::AreMadeAgain => self.drop_pods(|it| it.node == node),
-                    PodsOnReplace::Stay => {
-                        let start = now + self.pace.start;
-                        let pods = self.pods.values_mut().filter(|it| it.node == node);
-                        pods.for_each(|it| it.restart(start));
-                    }
-                }
-                self.join(ModelNode { labels, ..ModelNode::new(node) });
-            }
-            Happening::SetReady(node, ready) => {
-                let node = self.node(node);
-                node.ready = ready;
-                open(node);
-            }
-            Happening::Signal => self.signal = Signal::Stop,
-            Happening::Taint(node, key) => {
-                let (key, effect) = (key.into(), "NoSchedule".into());
-                self.node(node).taints.push(Taint { key, value: String::new(), effect });
-            }
-            Happening::Uncordon(node) => {
-                let node = self.node(node);
-                node.cordoned = false;
-                open(node);
-            }
-            Happening::WithdrawRights => _ = self.denied.insert("*".into()),
+            pull.into_iter().for_each(|it| self.let_arrive(&node, it));
         }
         self.sync_soon();
     }
 
-    /// Removes pods. Their pulls go on without them.
-    fn drop_pods(&mut self, is_meant: impl Fn(&ModelPod) -> bool) {
-        let uids = self.pods.values().filter(|it| is_meant(it)).map(|it| it.uid.clone());
-        for uid in uids.collect::<Vec<_>>() {
-            let pod = self.pods.remove(&uid).expect("just found");
-            let (Stage::Pulling(place), Some(at)) = (pod.stage, pod.next) else { continue };
-            let image = pod.containers[place].image.clone();
-            let Some(node) = self.nodes.get(&pod.node) else { continue };
-            if self.answer(&pod.node, &image).failure.is_none() {
-                let node_uid = node.uid.clone();
-                self.script.push((at, Happening::Arrive { node_uid, image }));
-                self.script.sort_by_key(|it| it.0);
-            }
+    /// What becomes of a pull whose pod ends.
+    fn let_arrive(&mut self, node: &str, pull: PullUnderWay) {
+        if self.breaks_pulls_off {
+            return;
         }
+        let Some(node_uid) = self.nodes.get(node).map(|it| it.uid.clone()) else { return };
+        let PullUnderWay { image, ends } = pull;
+        if self.answer(node, &image).failure.is_none() {
+            self.then(ends, Happening::Arrive { node_uid, image });
+        }
+    }
+
+    /// How often the tag of an image has moved up to now.
+    pub fn version(&self, image: &str) -> u32 {
+        self.moves.get(image).copied().unwrap_or_default()
+    }
+
+    /// The same before anything happened.
+    pub fn version_at_first(&self, image: &str) -> u32 {
+        self.version(image) - self.moves_meanwhile.get(image).copied().unwrap_or_default()
+    }
+
+    /// Whether something that was asked for was done, or may be, after nobody waited any more.
+    pub fn has_stragglers(&self) -> bool {
+        self.seen.contains("fault: timed out, and done later")
     }
 
     fn node(&mut self, name: &str) -> &mut ModelNode {
@@ -401,7 +397,36 @@ impl World {
         if !self.now.is_zero() {
             node.created = self.wall();
         }
-        self.nodes.insert(node.name.clone(), node);
+        let start = self.now + self.pace.start;
+        let bound = self.pods.values_mut().filter(|it| it.node == node.name && it.is_bound);
+        bound.for_each(|it| it.restart(start));
+        let (name, has_room) = (node.name.clone(), node.has_room);
+        self.nodes.insert(name.clone(), node);
+        self.note_room(&name);
+        if has_room {
+            self.bind_pods(&name);
+        }
+    }
+
+    /// Keeps the truth about how full a node is.
+    fn note_room(&mut self, name: &str) {
+        let now = self.now;
+        let is_full = self.nodes.get(name).is_some_and(ModelNode::is_full);
+        let (total, since) = self.crowded.entry(name.into()).or_default();
+        match (is_full, *since) {
+            (true, None) => *since = Some(now),
+            (false, Some(start)) => {
+                *total += now - start;
+                *since = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// How long the nodes of this name were full in all.
+    pub fn was_full_for(&self, name: &str) -> Duration {
+        let (total, since) = self.crowded.get(name).copied().unwrap_or_default();
+        total + since.map(|it| self.now - it).unwrap_or_default()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use prepull::image::ImageRef;
-use prepull::node::{Node, NodeCondition, NodeImage, Taint};
+use prepull::node::{Node, NodeCondition, NodeImage, Placement, Taint, Toleration};
 
 use super::{epoch, timestamp};
 
@@ -20,10 +20,15 @@ pub struct ModelNode {
     pub taints: Vec<Taint>,
     pub cordoned: bool,
     pub ready: bool,
+    /// What its kubelet does while it is not ready.
+    pub lost: Lost,
     /// Whether the scheduler finds room for one more pod.
     pub has_room: bool,
     /// What there is not enough of, in the scheduler's words.
     pub lack: &'static str,
+    /// The reason for which its kubelet refuses every new pod.
+    pub refuses: Option<&'static str>,
+    pub pulls: Pulls,
     pub images: Vec<Stored>,
     pub runtime: String,
     pub created: SystemTime,
@@ -32,16 +37,35 @@ pub struct ModelNode {
     pub busy_until: Duration,
 }
 
+/// Why nothing is heard of a node that is not ready.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lost {
+    /// Its kubelet goes on, but reaches no API server.
+    CutOff,
+    /// Its kubelet does nothing.
+    Dead,
+}
+
+/// The kubelet's `serializeImagePulls`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pulls {
+    AtOnce,
+    OneByOne,
+}
+
+/// An image on a node's disk.
 #[derive(Clone, Debug)]
 pub struct Stored {
     pub names: Vec<String>,
     pub size: u64,
     pub listed_at: Duration,
+    /// What its tag stood for when it was pulled: every move of the tag adds one.
+    pub version: u32,
 }
 
 impl Stored {
     pub fn new(image: &str, listed_at: Duration) -> Self {
-        Self { names: vec![listed_name(image)], size: 1000, listed_at }
+        Self { names: vec![listed_name(image)], size: 1000, listed_at, version: 0 }
     }
 }
 
@@ -55,8 +79,11 @@ impl ModelNode {
             taints: vec![],
             cordoned: false,
             ready: true,
+            lost: Lost::Dead,
             has_room: true,
             lack: "1 Too many pods",
+            refuses: None,
+            pulls: Pulls::OneByOne,
             images: vec![Stored::new("registry.k8s.io/pause:3.10", Duration::ZERO)],
             runtime: "containerd://2.1.0".into(),
             created: epoch() - Duration::from_secs(3600),
@@ -72,8 +99,49 @@ impl ModelNode {
 
     /// The truth about the node's disk, whatever its list says.
     pub fn holds(&self, image: &str) -> bool {
+        self.stored(&listed_name(image)).is_some()
+    }
+
+    /// The same by the name under which it would be listed.
+    pub fn stored(&self, listed_name: &str) -> Option<&Stored> {
+        self.images.iter().find(|it| it.names.iter().any(|name| name == listed_name))
+    }
+
+    /// Takes an image in that was pulled.
+    pub fn store(&mut self, image: &str, version: u32, listed_at: Duration) {
         let name = listed_name(image);
-        self.images.iter().any(|it| it.names.contains(&name))
+        match self.images.iter_mut().find(|it| it.names.contains(&name)) {
+            Some(known) => known.version = version,
+            None => self.images.push(Stored { version, ..Stored::new(image, listed_at) }),
+        }
+    }
+
+    /// Whether the release's own pods, placed so, may start on it.
+    pub fn may_run(&self, placement: &Placement) -> bool {
+        let selector = &placement.node_selector;
+        let is_selected = selector.iter().all(|(key, value)| self.labels.get(key) == Some(value));
+        let tolerates = |it: &Toleration, taint: &Taint| {
+            (it.key.is_empty() || it.key == taint.key)
+                && (it.effect.is_empty() || it.effect == taint.effect)
+                && (it.operator == "Exists" || it.value == taint.value)
+        };
+        let is_tolerated =
+            |taint: &Taint| placement.tolerations.iter().any(|it| tolerates(it, taint));
+        self.ready && !self.cordoned && is_selected && self.taints.iter().all(is_tolerated)
+    }
+
+    /// Whether it runs as many pods as it may, and lacks nothing else.
+    pub fn is_full(&self) -> bool {
+        let is_short = !self.has_room && self.lack.contains("Too many pods");
+        is_short && !self.lack.contains("Insufficient") || self.refuses == Some("OutOfpods")
+    }
+
+    pub fn is_dead(&self) -> bool {
+        !self.ready && self.lost == Lost::Dead
+    }
+
+    pub fn is_cut_off(&self) -> bool {
+        !self.ready && self.lost == Lost::CutOff
     }
 
     /// The Node object as the API server shows it.
@@ -117,6 +185,7 @@ impl ModelNode {
     }
 }
 
-fn listed_name(image: &str) -> String {
+/// The name under which a node lists an image.
+pub fn listed_name(image: &str) -> String {
     ImageRef::parse(image).expect("the model is given valid images").listed_name()
 }

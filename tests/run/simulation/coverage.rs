@@ -1,0 +1,118 @@
+//! What the seeds have covered, and how much of it there must be.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// In how many of a hundred seeds each of these has to be.
+const FLOOR_PERCENT: f64 = 1.0;
+
+/// What every kind of trouble, of ending and of setting is called.
+const FLOORS: [&str; 61] = [
+    "exit: 0",
+    "exit: 1",
+    "exit: 2",
+    "exit: 3",
+    "exit: 143",
+    "exit: killed",
+    "DaemonSet: affinity edited",
+    "DaemonSet: deleted by someone else",
+    "DaemonSet: image edited",
+    "DaemonSet: restarted",
+    "fault: 401",
+    "fault: 403",
+    "fault: 409",
+    "fault: 410",
+    "fault: 429",
+    "fault: 429 with Retry-After",
+    "fault: 500",
+    "fault: 503",
+    "fault: 503 with Retry-After",
+    "fault: API server away",
+    "fault: answer lost",
+    "fault: connection refused",
+    "fault: done, but 504",
+    "fault: slow answer",
+    "fault: timed out",
+    "fault: timed out, and done later",
+    "groups: 1",
+    "groups: 2",
+    "groups: 3",
+    "image: Always",
+    "image: list of 50",
+    "image: tag moved",
+    "leftover: expired",
+    "leftover: not expired",
+    "node: cordoned",
+    "node: cut off",
+    "node: full",
+    "node: gone",
+    "node: joined",
+    "node: not ready",
+    "node: ready again",
+    "node: relabelled",
+    "node: replaced, pods made again",
+    "node: replaced, pods stay",
+    "node: room again",
+    "node: tainted",
+    "node: uncordoned",
+    "node: untainted",
+    "pod: deleted",
+    "pod: evicted",
+    "pod: refused by the API server",
+    "pull: fails again and again",
+    "pull: fails for a while",
+    "pull: fails for good",
+    "rights: all withdrawn",
+    "rights: one withdrawn",
+    "window: 1",
+    "window: 2",
+    "window: 25%",
+    "window: 100%",
+    "window: none",
+];
+
+/// How many seeds had each thing in them.
+#[derive(Default)]
+pub struct Coverage {
+    pub n_seeds: usize,
+    counts: BTreeMap<String, usize>,
+}
+
+impl Coverage {
+    pub fn add<'a>(&mut self, things: impl IntoIterator<Item = &'a str>) {
+        for thing in things {
+            match self.counts.get_mut(thing) {
+                Some(n) => *n += 1,
+                None => _ = self.counts.insert(thing.into(), 1),
+            }
+        }
+    }
+
+    pub fn merge(&mut self, other: Self) {
+        self.n_seeds += other.n_seeds;
+        for (thing, n) in other.counts {
+            *self.counts.entry(thing).or_default() += n;
+        }
+    }
+
+    fn percent(&self, n: usize) -> f64 {
+        n as f64 * 100.0 / self.n_seeds.max(1) as f64
+    }
+
+    /// What there is too little of.
+    pub fn gaps(&self) -> Vec<String> {
+        let count = |it: &str| self.counts.get(it).copied().unwrap_or_default();
+        let shares = FLOORS.iter().map(|it| (it, self.percent(count(it))));
+        let low = shares.filter(|(_, percent)| *percent < FLOOR_PERCENT);
+        low.map(|(it, percent)| format!("{it}: {percent:.2} %")).collect()
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (thing, n) in &self.counts {
+            writeln!(f, "{:>7.2} %  {thing}", self.percent(*n))?;
+        }
+        Ok(())
+    }
+}

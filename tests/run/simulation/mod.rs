@@ -1,0 +1,139 @@
+//! The deterministic simulation: whole lives of Jobs in worlds made by chance, each from one
+//! number, held against the rules that no world may break.
+//!
+//! In reading order: [`plan`] makes a world and what befalls it, [`life`] lets it come to pass,
+//! [`process`] is one run in it, [`rules`] says what must hold, [`coverage`] what the seeds have
+//! covered.
+//!
+//! `PREPULL_LONG_TESTS=1` runs as many seeds as a release needs, and `PREPULL_SEED=7` the one
+//! that a failure names, and tells what came to pass in it.
+
+mod chance;
+mod coverage;
+mod life;
+mod plan;
+mod process;
+mod rules;
+
+use std::collections::BTreeSet;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{env, thread};
+
+use coverage::Coverage;
+use life::{Lived, live};
+use plan::{Plan, plan};
+
+const N_SEEDS: u64 = 10_000;
+const N_SEEDS_OF_LONG_TESTS: u64 = 100_000;
+/// Seeds that a thread takes at a time.
+const BATCH: u64 = 50;
+/// Failing seeds that are told of; more say no more.
+const FAILURES_SHOWN: usize = 5;
+
+#[test]
+fn no_world_breaks_a_rule() {
+    if let Ok(seed) = env::var("PREPULL_SEED") {
+        return replay(seed.parse().expect("PREPULL_SEED is a number"));
+    }
+    let is_long = env::var("PREPULL_LONG_TESTS").is_ok_and(|it| it == "1");
+    let n_seeds = if is_long { N_SEEDS_OF_LONG_TESTS } else { N_SEEDS };
+    let (coverage, failures) = run_all(n_seeds);
+    println!("{coverage}{n_seeds} seeds, {} of them failed", failures.len());
+    let shown: Vec<_> = failures.iter().take(FAILURES_SHOWN).map(Failure::to_string).collect();
+    assert!(failures.is_empty(), "{} seeds failed:\n{}", failures.len(), shown.join("\n"));
+    assert_eq!(coverage.gaps(), Vec::<String>::new(), "too little of it");
+}
+
+#[test]
+fn the_same_seed_is_the_same_world() {
+    for seed in 1..=40 {
+        let lines = || {
+            let lived = live(&plan(seed), Some(vec![]));
+            lived.world.trace
+        };
+        assert_eq!(lines(), lines());
+    }
+}
+
+/// A seed and what is wrong with it.
+struct Failure {
+    seed: u64,
+    faults: Vec<String>,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { seed, faults } = self;
+        writeln!(f, "seed {seed}: {}", faults.join("\n    "))?;
+        write!(f, "  PREPULL_SEED={seed} cargo test --test run simulation -- --nocapture")
+    }
+}
+
+fn run_all(n_seeds: u64) -> (Coverage, Vec<Failure>) {
+    let next = AtomicU64::new(1);
+    let n_threads = thread::available_parallelism().map_or(1, usize::from);
+    let (mut coverage, mut failures) = (Coverage::default(), vec![]);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(|| run_some(&next, n_seeds))).collect();
+        for thread in threads {
+            let (covered, failed) = thread.join().expect("panics are caught for each seed");
+            coverage.merge(covered);
+            failures.extend(failed);
+        }
+    });
+    failures.sort_by_key(|it| it.seed);
+    (coverage, failures)
+}
+
+/// Takes batches of seeds until there are none.
+fn run_some(next: &AtomicU64, n_seeds: u64) -> (Coverage, Vec<Failure>) {
+    let (mut coverage, mut failures) = (Coverage::default(), vec![]);
+    loop {
+        let first = next.fetch_add(BATCH, Ordering::Relaxed);
+        if first > n_seeds {
+            return (coverage, failures);
+        }
+        for seed in first..(first + BATCH).min(n_seeds + 1) {
+            coverage.n_seeds += 1;
+            let lived = panic::catch_unwind(AssertUnwindSafe(|| {
+                let plan = plan(seed);
+                let lived = live(&plan, None);
+                coverage.add(facts(&plan, &lived));
+                lived.faults
+            }));
+            let faults = lived.unwrap_or_else(|_| vec!["it panicked".into()]);
+            if !faults.is_empty() {
+                failures.push(Failure { seed, faults });
+            }
+        }
+    }
+}
+
+/// What is worth counting of a world.
+fn facts<'a>(plan: &'a Plan, lived: &'a Lived) -> BTreeSet<&'a str> {
+    let exits = lived.told.iter().map(|it| match it.as_ref().map(|it| it.exit) {
+        None => "exit: killed",
+        Some(0) => "exit: 0",
+        Some(1) => "exit: 1",
+        Some(2) => "exit: 2",
+        Some(3) => "exit: 3",
+        Some(143) => "exit: 143",
+        Some(_) => "exit: another",
+    });
+    exits.chain(lived.world.seen.iter().copied()).chain(plan.facts.iter().copied()).collect()
+}
+
+/// Tells what comes to pass in one world.
+fn replay(seed: u64) {
+    let plan = plan(seed);
+    println!("{plan}");
+    let lived = live(&plan, Some(vec![]));
+    lived.world.trace.iter().flatten().for_each(|it| println!("{it}"));
+    for (place, told) in lived.told.iter().enumerate() {
+        let Some(told) = told else { continue };
+        println!("\nprocess {place} ended with {}:", told.exit);
+        told.lines.iter().for_each(|it| println!("  {it}"));
+    }
+    assert!(lived.faults.is_empty(), "seed {seed}:\n{}", lived.faults.join("\n"));
+}
