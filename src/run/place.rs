@@ -63,7 +63,9 @@ impl Run<'_> {
             let run = &self.groups[group];
             let is_sent = names.iter().copied().eq(run.sent_to.iter().map(String::as_str));
             let is_for_nobody = names.is_empty() && run.puller == PullerState::None;
-            if !is_sent && !is_for_nobody && !self.to_place.contains(&group) {
+            // What an earlier try made goes where that sent it.
+            let is_found = run.puller == PullerState::Asked;
+            if (!is_sent || is_found) && !is_for_nobody && !self.to_place.contains(&group) {
                 self.to_place.push(group);
             }
         }

@@ -30,14 +30,16 @@ impl Run<'_> {
         let now = self.now.elapsed;
         let mut forgiven = BTreeSet::new();
         for group in &mut self.groups {
-            let is_full =
-                |it: &Target| it.pod.is_some() && matches!(it.obstacle, Some(Obstacle::NoRoom(_)));
+            let is_full = |it: &Target| matches!(it.obstacle, Some(Obstacle::NoRoom(_)));
             let full = group.targets.unfinished().filter(|(_, it)| is_full(it));
             let since = |name| group.no_room_since.get(name).copied().unwrap_or(now);
             let full: BTreeMap<_, _> =
                 full.map(|(name, _)| (name.to_owned(), since(name))).collect();
             for (name, since) in &full {
-                if now >= *since + NO_ROOM_GRACE {
+                // A pod that the kubelet refuses is made again and again, and a single look may
+                // miss it; one that is gone for good says nothing.
+                let has_pod = group.targets.nodes.get(name).is_some_and(|it| it.pod.is_some());
+                if has_pod && now >= *since + NO_ROOM_GRACE {
                     group.targets.drop_node(name, Dropped::NoRoom);
                     forgiven.insert(name.clone());
                 }
