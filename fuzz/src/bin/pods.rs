@@ -1,0 +1,22 @@
+//! Pages of pods, and the run that waits for them.
+#![no_main]
+
+use std::cell::RefCell;
+
+use libfuzzer_sys::fuzz_target;
+use prepull::cluster::Cluster;
+use prepull_fuzz::run::{Bench, args};
+use prepull_fuzz::server::Answers;
+
+thread_local! {
+    static BENCH: RefCell<Bench> = RefCell::default();
+}
+
+fuzz_target!(|page: &[u8]| {
+    let answers = || Answers { pods: (200, page.into()), ..Answers::default() };
+    BENCH.with_borrow_mut(|it| {
+        if it.reads(answers(), |it| it.list_pods("", None)) {
+            it.run(&args(&[]).expect("good arguments"), answers());
+        }
+    });
+});

@@ -1,0 +1,23 @@
+//! What the fuzz targets share.
+//!
+//! Each file in `src/bin` is one target: it puts the fuzzer's bytes where the program takes
+//! something in from outside, lets the program do with it what it does, and checks what must hold
+//! of the outcome. [`run`] is a whole run over an API server ([`server`]) that gives one such
+//! answer among ordinary ones. A target may not panic, hang, or take more memory than [`HEAP`].
+
+pub mod run;
+pub mod server;
+
+use std::alloc::System;
+
+use cap::Cap;
+
+/// What the program may have in use at a time, in bytes. Libfuzzer's own memory is not counted.
+#[global_allocator]
+static HEAP: Cap<System> = Cap::new(System, 64 << 20);
+
+/// Panics unless these words of a message stand on one line.
+#[track_caller]
+pub fn assert_one_line(words: &str) {
+    assert!(!words.contains(char::is_control), "more than one line: {words:?}");
+}
