@@ -2,6 +2,7 @@
 # etcd, the API server, the controllers, the scheduler, and the registry beside them.
 
 API=https://$HOST_IP:$API_PORT
+ETCD=http://$HOST_IP:$ETCD_PORT
 AUDIT=$CLUSTER/audit.log
 ACCESS=$CLUSTER/registry-access.log
 PKI=$CLUSTER/pki
@@ -14,16 +15,18 @@ start_control_plane() {
 	start_registry
 	make_certificates
 	make_tokens "$number_of_nodes"
-	start_api_server
-	start_controllers
+	start_api_server --kubelet-preferred-address-types InternalIP
+	start_controller_manager --bind-address "$HOST_IP"
+	start_scheduler --bind-address "$HOST_IP"
 }
 
 start_etcd() {
+	local peer=http://$HOST_IP:$((ETCD_PORT + 1))
 	start_daemon etcd control "$BIN/kubernetes" etcd \
 		--name prepull --data-dir "$CLUSTER/etcd" --unsafe-no-fsync --log-level warn \
-		--listen-client-urls "http://$HOST_IP:2379" --advertise-client-urls "http://$HOST_IP:2379" \
-		--listen-peer-urls "http://$HOST_IP:2380" --initial-advertise-peer-urls "http://$HOST_IP:2380" \
-		--initial-cluster "prepull=http://$HOST_IP:2380"
+		--listen-client-urls "$ETCD" --advertise-client-urls "$ETCD" \
+		--listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" \
+		--initial-cluster "prepull=$peer"
 }
 
 start_registry() {
@@ -34,10 +37,11 @@ start_registry() {
 		curl --noproxy '*' --silent --fail --max-time 2 "http://$REGISTRY/v2/"
 }
 
+# start_api_server [FLAG...]
 start_api_server() {
 	write_audit_policy
 	start_daemon kube-apiserver control "$BIN/kubernetes" kube-apiserver \
-		--etcd-servers "http://$HOST_IP:2379" \
+		--etcd-servers "$ETCD" \
 		--bind-address "$HOST_IP" --advertise-address "$HOST_IP" --secure-port "$API_PORT" \
 		--tls-cert-file "$PKI/server.crt" --tls-private-key-file "$PKI/server.key" \
 		--token-auth-file "$PKI/tokens.csv" \
@@ -46,10 +50,9 @@ start_api_server() {
 		--service-account-issuer https://kubernetes.default.svc \
 		--service-account-key-file "$PKI/accounts.key" \
 		--service-account-signing-key-file "$PKI/accounts.key" \
-		--kubelet-preferred-address-types InternalIP \
 		--allow-privileged \
 		--audit-policy-file "$CLUSTER/audit-policy.yaml" \
-		--audit-log-path "$AUDIT" --audit-log-maxsize 4096
+		--audit-log-path "$AUDIT" --audit-log-maxsize 4096 "$@"
 	wait_until 60 "the API server's readiness" kube-apiserver api_is_ready
 }
 
@@ -57,14 +60,19 @@ api_is_ready() {
 	curl --noproxy '*' --silent --fail --max-time 2 --cacert "$PKI/ca.crt" "$API/readyz"
 }
 
-start_controllers() {
+# start_controller_manager [FLAG...]
+start_controller_manager() {
 	start_daemon kube-controller-manager control "$BIN/kubernetes" kube-controller-manager \
 		--kubeconfig "$PKI/system:kube-controller-manager.kubeconfig" \
-		--use-service-account-credentials --leader-elect=false --bind-address "$HOST_IP" \
-		--service-account-private-key-file "$PKI/accounts.key" --root-ca-file "$PKI/ca.crt"
+		--use-service-account-credentials --leader-elect=false \
+		--service-account-private-key-file "$PKI/accounts.key" --root-ca-file "$PKI/ca.crt" "$@"
+}
+
+# start_scheduler [FLAG...]
+start_scheduler() {
 	start_daemon kube-scheduler control "$BIN/kubernetes" kube-scheduler \
 		--kubeconfig "$PKI/system:kube-scheduler.kubeconfig" \
-		--leader-elect=false --bind-address "$HOST_IP"
+		--leader-elect=false "$@"
 }
 
 # === Who may talk to the API server ===
@@ -169,7 +177,7 @@ write_audit_policy() {
 		- level: Request
 		  verbs: [create, update, patch, delete, deletecollection]
 		  resources:
-		  - {group: "", resources: [pods]}
+		  - {group: "", resources: [pods, pods/binding, pods/status]}
 		  - {group: apps, resources: [daemonsets]}
 		  - {group: batch, resources: [jobs]}
 		- level: Metadata

@@ -23,9 +23,12 @@ start_containerd() {
 		"$BIN/containerd" --config "$folder/containerd.toml"
 }
 
+# start_kubelet NUMBER [SETTING...]: settings are lines of its configuration, such as 'maxPods: 2'.
 start_kubelet() {
 	local number=$1 folder=$CLUSTER/node$1
+	shift
 	write_kubelet_config "$number"
+	if (($# > 0)); then printf '%s\n' "$@" >>"$folder/kubelet.yaml"; fi
 	start_daemon "kubelet-node$number" "node$number/daemons" \
 		nsenter --target "$(pid_of "containerd-node$number")" --mount --net --cgroup \
 		"$BIN/kubernetes" kubelet \
@@ -90,6 +93,9 @@ write_containerd_config() {
 		[grpc]
 		  address = "/run/containerd/containerd.sock"
 
+		[plugins."io.containerd.cri.v1.images"]
+		  # Five minutes by default, in which one pull that hangs keeps all others of the node waiting.
+		  image_pull_progress_timeout = "6s"
 		[plugins."io.containerd.cri.v1.images".pinned_images]
 		  sandbox = "$PAUSE_IMAGE"
 		[plugins."io.containerd.cri.v1.images".registry]

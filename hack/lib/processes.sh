@@ -50,6 +50,18 @@ pid_of() {
 	echo "$pid"
 }
 
+# end_daemon NAME kills one daemon and waits until it has ended.
+end_daemon() {
+	local name=$1 deadline=$((SECONDS + 10))
+	is_running "$name" || fail "$name does not run"
+	kill -KILL "$(pid_of "$name")"
+	while is_running "$name"; do
+		((SECONDS < deadline)) || fail "$name resists its end"
+		sleep 0.1
+	done
+	rm "$RECORDS/$name"
+}
+
 # record_is_alive FILE: the process runs, is the same one and not yet a zombie.
 record_is_alive() {
 	local pid started boot stat fields

@@ -17,6 +17,11 @@ need_tools() {
 	need_helm
 }
 
+need_simulated_tools() {
+	need_kubernetes
+	need_go_part kwok "$KWOK_VERSION" sigs.k8s.io/kwok/cmd/kwok
+}
+
 need_helm() {
 	need_go_program helm3 "$HELM3_VERSION" helm.sh/helm/v3/cmd/helm
 	need_go_program helm4 "$HELM4_VERSION" helm.sh/helm/v4/cmd/helm
@@ -75,13 +80,17 @@ need_c_packages() {
 	pkg-config --exists libseccomp || install_package libseccomp-dev
 }
 
-need_run_packages() {
-	need_command ip iproute2
-	need_command iptables iptables
+need_simulated_packages() {
 	need_command openssl openssl
 	need_command jq jq
 	need_command flock util-linux
 	need_command curl curl
+}
+
+need_run_packages() {
+	need_simulated_packages
+	need_command ip iproute2
+	need_command iptables iptables
 	cni_folder >/dev/null || install_package containernetworking-plugins
 	cni_folder >/dev/null ||
 		fail "the CNI plugins bridge, host-local and loopback are missing; install containernetworking-plugins"
@@ -197,9 +206,14 @@ build_runc() {
 # need_go_program NAME VERSION PACKAGE: a program that is built as it comes.
 need_go_program() {
 	local name=$1 version=$2 package=$3
-	local folder=$TOOLS/$name-$version
-	have_tool "$folder" || build "$folder" go_install "$version" "$package"
-	link "$name" "$folder/$(basename "$package")"
+	need_go_part "$name" "$version" "$package"
+	link "$name" "$TOOLS/$name-$version/$(basename "$package")"
+}
+
+# need_go_part NAME VERSION PACKAGE: the same for one that nobody looks for in the PATH.
+need_go_part() {
+	local folder=$TOOLS/$1-$2
+	have_tool "$folder" || build "$folder" go_install "$2" "$3"
 }
 
 go_install() {
