@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use crate::cluster::{SlowNodes, cluster, moment};
+use crate::cluster::{cluster, moment};
 use crate::command::Finished;
 use crate::scenario::{Helm, Scenario};
+use crate::turn::ReservedNodes;
 
 with_helm_3_and_4!(helm_fails_soon_when_it_is_listed_first, helm_fails_soon_when_it_is_listed_last);
 
@@ -20,7 +21,7 @@ const REMOVAL: Duration = Duration::from_secs(20);
 const PULLS: Duration = Duration::from_secs(60);
 
 fn helm_fails_soon_when_it_is_listed_first(helm: Helm) {
-    let _nodes = SlowNodes::all();
+    let _nodes = ReservedNodes::all();
     let scenario = Scenario::new("bad-first", helm);
     let bad = format!("{}/nope:1", scenario.ns);
     let slow = ["one", "two"].map(|it| scenario.slow_image(it, 20));
@@ -28,7 +29,7 @@ fn helm_fails_soon_when_it_is_listed_first(helm: Helm) {
 }
 
 fn helm_fails_soon_when_it_is_listed_last(helm: Helm) {
-    let _nodes = SlowNodes::all();
+    let _nodes = ReservedNodes::all();
     let scenario = Scenario::new("bad-last", helm);
     let bad = format!("{}/nope:1", scenario.ns);
     let slow = ["one", "two"].map(|it| scenario.slow_image(it, 20));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -17,7 +17,7 @@ const REQUEST: Duration = Duration::from_secs(60);
 const BUILD: Duration = Duration::from_secs(20 * 60);
 /// The longest time from the end of a pull until the node's own list has it, with some room
 /// (facts/kubernetes.md A: 41 s).
-const LISTING: Duration = Duration::from_secs(70);
+pub const LISTING: Duration = Duration::from_secs(70);
 
 /// Lists of nodes have room for 50 images, and the tests want some of it.
 const MOST_LISTED: usize = 35;
@@ -138,7 +138,7 @@ impl Cluster {
     }
 
     /// The folder that tells containerd's own clients where the registry is.
-    pub fn registry_hosts(&self) -> String {
+    fn registry_hosts(&self) -> String {
         let kubeconfig = Path::new(self.variable("KUBECONFIG"));
         kubeconfig.with_file_name("hosts").to_string_lossy().into()
     }
@@ -168,8 +168,12 @@ impl Cluster {
         self.kubectl(&arguments).lines().map(Into::into).collect()
     }
 
+    pub fn try_hack(&self, arguments: &[&str]) -> Finished {
+        run(self.command("hack/cluster").args(arguments), REQUEST)
+    }
+
     pub fn hack(&self, arguments: &[&str]) -> String {
-        run(self.command("hack/cluster").args(arguments), REQUEST).succeeded().stdout
+        self.try_hack(arguments).succeeded().stdout
     }
 
     pub fn ctr(&self, node: &str, arguments: &[&str]) -> String {
@@ -177,9 +181,43 @@ impl Cluster {
         self.hack(&arguments)
     }
 
+    /// Puts images onto a node without its kubelet, by their full names.
+    pub fn pull(&self, node: &str, names: &[&str]) {
+        let script =
+            "for name; do ctr --namespace k8s.io images pull --hosts-dir \"$0\" \"$name\"; done";
+        let mut command = self.command("hack/cluster");
+        command.args(["exec", node, "bash", "-euc", script, &self.registry_hosts()]).args(names);
+        run(&mut command, REQUEST).succeeded();
+    }
+
+    /// The digest that an image has on a node, by its full name.
+    pub fn digest_on(&self, node: &str, name: &str) -> Option<String> {
+        let listed = self.ctr(node, &["images", "ls"]);
+        let mut lines = listed.lines().map(|it| it.split_whitespace());
+        // NAME TYPE DIGEST ...
+        lines.find_map(|mut it| {
+            (it.next() == Some(name)).then(|| it.nth(1).unwrap_or_default().into())
+        })
+    }
+
     /// Every name of every image that a node's containerd has, asked now.
     pub fn images_on(&self, node: &str) -> BTreeSet<String> {
         self.ctr(node, &["images", "ls", "--quiet"]).lines().map(Into::into).collect()
+    }
+
+    /// Fails unless the nodes' containerds have images of all these names.
+    pub fn expect_held(&self, nodes: &[&str], names: &[&str]) {
+        for node in nodes {
+            let there = self.images_on(node);
+            for name in names {
+                assert!(there.contains(*name), "{node} has no {name}: {there:?}");
+            }
+        }
+    }
+
+    /// The nodes' names, as most of their users want them.
+    pub fn all_nodes(&self) -> Vec<&str> {
+        self.nodes.iter().map(String::as_str).collect()
     }
 
     /// Waits until the nodes' own lists have all these names.
@@ -209,50 +247,29 @@ impl Cluster {
 /// The label of the namespaces that these tests make.
 pub const LABEL: &str = "prepull-e2e";
 
-/// Nodes on which a test may pull slowly. The kubelet pulls one image after the other, and two
-/// slow pulls on a node would be one that takes twice as long. Take them before anything else, and
-/// keep them until the pods are gone: no pull is ever broken off.
-pub struct SlowNodes(Vec<String>);
+/// Something done with kubectl, and how to undo it.
+pub struct Change<'a> {
+    undo: Vec<&'a str>,
+}
 
-static BUSY: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-static FREED: Condvar = Condvar::new();
-
-impl SlowNodes {
-    pub fn one() -> Self {
-        Self::take(1)
+impl<'a> Change<'a> {
+    pub fn make(arguments: &[&str], undo: &[&'a str]) -> Self {
+        // Undone whatever comes, also if kubectl fails in the middle.
+        let change = Self::undone_by(undo);
+        cluster().kubectl(arguments);
+        change
     }
 
-    pub fn all() -> Self {
-        Self::take(cluster().nodes.len())
-    }
-
-    fn take(n_nodes: usize) -> Self {
-        let free = |busy: &BTreeSet<String>| -> Vec<_> {
-            cluster().nodes.iter().filter(|it| !busy.contains(it.as_str())).cloned().collect()
-        };
-        let busy = FREED.wait_while(lock(&BUSY), |busy| free(busy).len() < n_nodes);
-        let mut busy = busy.unwrap_or_else(PoisonError::into_inner);
-        let mut nodes = free(&busy);
-        nodes.truncate(n_nodes);
-        busy.extend(nodes.iter().cloned());
-        Self(nodes)
-    }
-
-    /// The name of the first one.
-    pub fn name(&self) -> &str {
-        &self.0[0]
+    pub fn undone_by(undo: &[&'a str]) -> Self {
+        Self { undo: undo.to_vec() }
     }
 }
 
-impl Drop for SlowNodes {
+impl Drop for Change<'_> {
     fn drop(&mut self) {
-        lock(&BUSY).retain(|it| !self.0.contains(it));
-        FREED.notify_all();
+        let undone = cluster().try_kubectl(&self.undo);
+        println!("{}: {}", undone.what, undone.said());
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn in_repository(program: &str) -> Command {

@@ -17,16 +17,9 @@ fn every_node_has_every_image_when_helm_returns(helm: Helm) {
 
     let installed = scenario.helm("install", json!({"images": images}), &[]);
 
-    for node in &cluster().nodes {
-        let there = cluster().images_on(node);
-        for image in &images {
-            let name = format!("docker.io/{image}");
-            assert!(
-                there.contains(&name),
-                "helm has returned, and {node} has no {name}: {there:?}"
-            );
-        }
-    }
+    let names = images.each_ref().map(|it| format!("docker.io/{it}"));
+    let names = names.each_ref().map(String::as_str);
+    cluster().expect_held(&cluster().all_nodes(), &names);
     let mut objects = scenario.objects();
     objects.retain(|it| !it.starts_with("pod/"));
     assert!(objects.is_empty(), "left when helm returned: {objects:?}");
@@ -39,7 +32,7 @@ fn every_node_has_every_image_when_helm_returns(helm: Helm) {
     let report = scenario.report(&installed);
     expect_line(&report, &["3 of 3 nodes", "pull"]);
     for image in &images {
-        expect_line(&report, &[&format!("{image}: "), "pulled on 3"]);
+        expect_line(&report, &[image, ": pulled on 3"]);
     }
     let verdict = verdict(&report);
     assert!(verdict.starts_with("ready: 3 images on 3 nodes after "), "{verdict}");

@@ -77,6 +77,11 @@ impl Running {
         self.end()
     }
 
+    /// What it has written to its standard output as yet.
+    pub fn said_as_yet(&self) -> String {
+        fs::read_to_string(&self.said[0]).expect("scratch is ours")
+    }
+
     /// Sends SIGKILL, as the machine does when memory runs out.
     pub fn kill(self) -> Finished {
         self.kill_group();

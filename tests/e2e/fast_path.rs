@@ -13,7 +13,7 @@ fn nothing_is_made_for_images_that_are_listed(helm: Helm) {
     let scenario = Scenario::new("fast", helm);
     let forms = Forms::push(&scenario);
     scenario.helm("install", json!({"images": forms.images}), &[]).succeeded();
-    let nodes: Vec<_> = cluster().nodes.iter().map(String::as_str).collect();
+    let nodes = cluster().all_nodes();
     cluster().until_listed(&nodes, &forms.names);
 
     let mark = Mark::now();

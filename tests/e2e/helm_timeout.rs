@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cluster::SlowNodes;
 use crate::scenario::{Helm, Scenario};
+use crate::turn::ReservedNodes;
 
 with_helm_3_and_4!(nothing_stays_when_helm_gives_up);
 
@@ -14,7 +14,7 @@ const TTL: u64 = 5;
 const REMOVAL: Duration = Duration::from_secs(60);
 
 fn nothing_stays_when_helm_gives_up(helm: Helm) {
-    let node = SlowNodes::one();
+    let node = ReservedNodes::one();
     let scenario = Scenario::new("impatient", helm);
     let image = scenario.slow_image("slow", 12);
     let values = json!({

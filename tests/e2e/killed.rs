@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{SlowNodes, cluster, items_of, text};
+use crate::cluster::{cluster, items_of, text};
 use crate::command::{run, until};
 use crate::scenario::{Helm, OURS, Scenario, expect_line};
+use crate::turn::ReservedNodes;
 
 with_helm_3_and_4!(
     a_second_attempt_takes_over,
@@ -21,7 +22,7 @@ const TTL: u64 = 5;
 const REMOVAL: Duration = Duration::from_secs(60);
 
 fn a_second_attempt_takes_over(helm: Helm) {
-    let node = SlowNodes::one();
+    let node = ReservedNodes::one();
     let scenario = Scenario::new("again", helm);
     let image = scenario.slow_image("slow", 20);
     let installing = scenario.start_helm("install", values(&image, &node), &[]);
@@ -37,13 +38,12 @@ fn a_second_attempt_takes_over(helm: Helm) {
     expect_line(&report, &["took over", &format!("`{name}`")]);
     // Helm shows the logs of both attempts, in the order of the names of their pods.
     expect_line(&report, &[&format!("ready: `{image}` on 1 node after ")]);
-    let there = cluster().images_on(node.name());
-    assert!(there.contains(&format!("docker.io/{image}")), "{there:?}");
+    cluster().expect_held(&[node.name()], &[&format!("docker.io/{image}")]);
     scenario.until_only(&[], Duration::from_secs(30));
 }
 
 fn nothing_stays_when_everyone_is_killed(helm: Helm) {
-    let node = SlowNodes::one();
+    let node = ReservedNodes::one();
     let scenario = Scenario::new("orphan", helm);
     let image = scenario.slow_image("slow", 30);
     let installing = scenario.start_helm("install", values(&image, &node), &[]);
@@ -63,7 +63,7 @@ fn nothing_stays_when_everyone_is_killed(helm: Helm) {
 }
 
 fn nothing_stays_when_the_job_is_deleted(helm: Helm) {
-    let node = SlowNodes::one();
+    let node = ReservedNodes::one();
     let scenario = Scenario::new("deleted", helm);
     let image = scenario.slow_image("slow", 12);
     let installing = scenario.start_helm("install", values(&image, &node), &[]);
@@ -78,7 +78,7 @@ fn nothing_stays_when_the_job_is_deleted(helm: Helm) {
     scenario.heard(installing.kill());
 }
 
-fn values(image: &str, node: &SlowNodes) -> Value {
+fn values(image: &str, node: &ReservedNodes) -> Value {
     json!({
         "images": [image],
         "job": {"ttlSecondsAfterFinished": TTL},

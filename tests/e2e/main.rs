@@ -6,8 +6,9 @@
 //! - [`command`] runs programs, [`cluster`] asks the cluster and its nodes, [`audit`] reads who
 //!   asked the API server for what.
 //! - [`scenario`] is what a test has for itself, a namespace, a release and images of its own,
-//!   and takes away again.
-//! - Every other module is a topic. Each of its tests runs with helm 3 and with helm 4.
+//!   and takes away again; [`binary`] runs ours outside the cluster. [`turn`] says which tests may
+//!   run at the same time.
+//! - Every other module is a topic. Its tests run with helm 3 and with helm 4, or with no helm.
 //!
 //! The names of the modules are an order as well: a test that wants the cluster for itself comes
 //! first, so that no others have to end for it, and then those that wait longest.
@@ -31,17 +32,28 @@ macro_rules! with_helm_3_and_4 {
     )+};
 }
 
+mod apart;
 mod audit;
-mod avoided_nodes;
 mod bad_image;
+mod binary;
 mod cluster;
 mod cold_install;
 mod command;
 mod fast_path;
 mod helm_timeout;
 mod image_forms;
+mod image_names;
 mod killed;
 mod partly_there;
+mod policies;
+mod private_images;
+mod pull_policies;
+mod puller_changed;
+mod refused_pods;
+mod registry_faults;
 mod restricted;
 mod scenario;
+mod turn;
+mod without_cluster_rights;
+mod words;
 mod workstation;

@@ -7,7 +7,7 @@ use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{LABEL, cluster, items, repository, text};
 use crate::command::{Finished, Running, scratch, start, until};
+use crate::turn::{Company, Turn};
 
 /// A whole `helm install`: its own timeout is five minutes.
 const HELM: Duration = Duration::from_secs(400);
@@ -61,33 +62,28 @@ pub struct Scenario {
     _turn: Turn,
 }
 
-/// A right to the cluster: together with other tests, or alone.
-enum Turn {
-    Alone { _guard: RwLockWriteGuard<'static, ()> },
-    Shared { _guard: RwLockReadGuard<'static, ()> },
-}
-
-static TURNS: RwLock<()> = RwLock::new(());
-
 impl Scenario {
     pub fn new(name: &str, helm: Helm) -> Self {
-        let guard = TURNS.read().unwrap_or_else(PoisonError::into_inner);
-        Self::begin(format!("{name}-{}", helm.program()), helm, Turn::Shared { _guard: guard })
+        Self::begin(format!("{name}-{}", helm.program()), helm, Company::Shared)
     }
 
-    /// For a test that changes nodes: no other one runs meanwhile.
+    /// For a test that wants all nodes for itself, to change them.
     pub fn alone(name: &str, helm: Helm) -> Self {
-        let guard = TURNS.write().unwrap_or_else(PoisonError::into_inner);
-        Self::begin(format!("{name}-{}", helm.program()), helm, Turn::Alone { _guard: guard })
+        Self::begin(format!("{name}-{}", helm.program()), helm, Company::Alone)
     }
 
     /// For a test of the binary alone.
     pub fn without_helm(name: &str) -> Self {
-        let guard = TURNS.read().unwrap_or_else(PoisonError::into_inner);
-        Self::begin(name.into(), Helm::Four, Turn::Shared { _guard: guard })
+        Self::begin(name.into(), Helm::Four, Company::Shared)
     }
 
-    fn begin(release: String, helm: Helm, turn: Turn) -> Self {
+    /// For a test of the binary that changes the nodes it has reserved, and touches no other.
+    pub fn apart(name: &str) -> Self {
+        Self::begin(name.into(), Helm::Four, Company::Apart)
+    }
+
+    fn begin(release: String, helm: Helm, company: Company) -> Self {
+        let turn = Turn::take(company);
         let ns = format!("{release}-{}", run_id());
         let folder = scratch().join(&ns);
         fs::create_dir_all(&folder).expect("the target folder is ours");
@@ -132,15 +128,68 @@ impl Scenario {
         image
     }
 
+    /// The same, on a node that has it already.
+    pub fn slow_image_on(&self, name: &str, seconds: u32, node: &str) -> String {
+        let [quick, slow] =
+            ["", &format!("slow-{seconds}s/")].map(|it| format!("{it}{}/{name}:1", self.ns));
+        self.push(&quick, &[]);
+        cluster().hack(&["tag", &quick, &slow]);
+        let [quick, full] = [&quick, &slow].map(|it| format!("docker.io/{it}"));
+        cluster().pull(node, &[&quick]);
+        cluster().ctr(node, &["images", "tag", &quick, &full]);
+        slow
+    }
+
+    /// An image that is smaller than any other.
+    pub fn small_image(&self, name: &str) -> String {
+        let image = format!("{}/{name}:1", self.ns);
+        self.push_sized(&image, "1KB", &[]);
+        image
+    }
+
+    /// The name of an image whose registry answers that it is unavailable: pulling it fails, and
+    /// may not fail the next time.
+    pub fn unavailable_image(&self, name: &str) -> String {
+        format!("unavailable/{}/{name}:1", self.ns)
+    }
+
     /// Pushes an image under this name and returns its digest.
     pub fn push(&self, image: &str, arguments: &[&str]) -> String {
-        let arguments: Vec<_> = ["push", image, "1MB"].iter().chain(arguments).copied().collect();
+        self.push_sized(image, "1MB", arguments)
+    }
+
+    fn push_sized(&self, image: &str, size: &str, arguments: &[&str]) -> String {
+        let arguments: Vec<_> = ["push", image, size].iter().chain(arguments).copied().collect();
         let reference = cluster().hack(&arguments);
         let reference = reference.trim();
         // A node that pulled it by digest does not know the tag, and ctr leaves out the digest.
         self.pushed.borrow_mut().extend([image.into(), reference.into()]);
         let (_, digest) = reference.split_once('@').expect("push prints a digest reference");
         digest.into()
+    }
+
+    // === Objects of the test's own ===
+
+    pub fn create(&self, object: &Value) {
+        self.kubectl_create(object, &[]);
+    }
+
+    /// What the API server would make of an object.
+    pub fn try_out(&self, object: &Value) -> String {
+        self.kubectl_create(object, &["--dry-run=server", "--output=json"])
+    }
+
+    /// Creates what an object of the API is asked for by: an eviction, for one.
+    pub fn create_at(&self, path: &str, object: &Value) {
+        self.kubectl_create(object, &["--raw", path]);
+    }
+
+    fn kubectl_create(&self, object: &Value, arguments: &[&str]) -> String {
+        let file = self.folder.join("object.json");
+        fs::write(&file, object.to_string()).expect("the folder is ours");
+        let file = file.to_string_lossy();
+        let create = ["create", "--namespace", &self.ns, "--filename", &file];
+        cluster().kubectl(&[&create[..], arguments].concat())
     }
 
     // === Helm ===
@@ -240,6 +289,12 @@ impl Scenario {
         items(&self.get(&["pods", "--selector", selector])).to_vec()
     }
 
+    /// Starts to write down every change of the namespace's pods.
+    pub fn watch_pods(&self) -> Running {
+        let mut kubectl = cluster().command("kubectl");
+        start(kubectl.args(["get", "pods", "--watch", "--output=json", "--namespace", &self.ns]))
+    }
+
     /// Waits until no object but these is left.
     pub fn until_only(&self, left: &[&str], bound: Duration) {
         until(&format!("nothing but {left:?} in namespace {}", self.ns), bound, || {
@@ -255,6 +310,17 @@ impl Scenario {
             let mut events = self.events(reason, message);
             if events.is_empty() { Err("none".into()) } else { Ok(events.remove(0)) }
         })
+    }
+
+    /// Waits until so many pods have told that the pull of an image failed.
+    pub fn until_failed_pulls(&self, image: &str, n_pods: usize) {
+        let what = format!("{n_pods} failed pulls of {image}");
+        until(&what, Duration::from_secs(90), || {
+            let events = self.events("Failed", &format!("\"{image}\""));
+            let pods: BTreeSet<_> =
+                events.iter().map(|it| text(&it["involvedObject"]["uid"])).collect();
+            if pods.len() >= n_pods { Ok(()) } else { Err(format!("{pods:?}")) }
+        });
     }
 
     pub fn events(&self, reason: &str, message: &str) -> Vec<Value> {

@@ -94,6 +94,52 @@ func (w *countingWriter) Write(data []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the real writer, to flush it.
 func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// === Repositories that refuse ===
+
+var (
+	unavailableRepository = regexp.MustCompile(`^/v2/(?:.+/)?unavailable/`)
+	privateRepository     = regexp.MustCompile(`^/v2/(?:.+/)?private/`)
+)
+
+// What a private repository wants to hear.
+const (
+	user     = "prepull"
+	password = "secret"
+)
+
+// unavailable answers as a registry does that is overloaded or being restarted.
+func unavailable(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if unavailableRepository.MatchString(r.URL.Path) {
+			http.Error(w, "come back later", http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// private asks for a password where the repository has a component of that name.
+func private(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		givenUser, givenPassword, _ := r.BasicAuth()
+		if privateRepository.MatchString(r.URL.Path) && (givenUser != user || givenPassword != password) {
+			w.Header().Set("WWW-Authenticate", `Basic realm="prepull"`)
+			http.Error(w, "who are you?", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// authorized gives the password to whatever is asked, for those who fill the registry.
+type authorized struct{ http.RoundTripper }
+
+func (a authorized) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.SetBasicAuth(user, password)
+	return a.RoundTripper.RoundTrip(r)
+}
+
 // === Slow blobs ===
 
 var slowBlob = regexp.MustCompile(`^/v2/(?:.+/)?slow-([0-9]+)s/(?:.+/)?blobs/`)

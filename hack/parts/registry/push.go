@@ -91,7 +91,7 @@ func tag(args []string) error {
 	if err != nil {
 		return err
 	}
-	descriptor, err := remote.Get(from)
+	descriptor, err := remote.Get(from, withPassword)
 	if err != nil {
 		return err
 	}
@@ -127,6 +127,8 @@ func parse(flags *flag.FlagSet, args []string) (names []string, err error) {
 	return names, nil
 }
 
+var withPassword = remote.WithTransport(authorized{remote.DefaultTransport})
+
 // upload pushes an image or an index and prints its digest reference under its own name.
 func upload(address, text string, it remote.Taggable) error {
 	full, here, err := parseName(address, text)
@@ -136,12 +138,12 @@ func upload(address, text string, it remote.Taggable) error {
 	var digest v1.Hash
 	switch it := it.(type) {
 	case v1.ImageIndex:
-		if err := remote.WriteIndex(here, it); err != nil {
+		if err := remote.WriteIndex(here, it, withPassword); err != nil {
 			return err
 		}
 		digest, err = it.Digest()
 	case v1.Image:
-		if err := remote.Write(here, it); err != nil {
+		if err := remote.Write(here, it, withPassword); err != nil {
 			return err
 		}
 		digest, err = it.Digest()

@@ -37,7 +37,7 @@ func serve(args []string) error {
 	if err != nil {
 		return err
 	}
-	handler := chain(registry, accessLog(log), slowBlobs)
+	handler := chain(registry, accessLog(log), faults, unavailable, private, slowBlobs)
 
 	failed := make(chan error)
 	for _, address := range listen {

@@ -1,11 +1,11 @@
-//! Nodes that the release can not run on.
+//! Nodes that the release can not run on, from the beginning.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::audit::Mark;
-use crate::cluster::cluster;
+use crate::cluster::{Change, cluster};
 use crate::scenario::{Helm, Scenario, expect_line, verdict};
 
 with_helm_3_and_4!(cordoned_and_tainted_nodes_are_left_out);
@@ -30,28 +30,6 @@ fn cordoned_and_tainted_nodes_are_left_out(helm: Helm) {
     let verdict = verdict(&report);
     assert!(verdict.starts_with(&format!("ready: `{image}` on 1 node after ")), "{verdict}");
     assert_eq!(mark.nodes_of_pods(&scenario.ns), [free.as_str()]);
-    let name = format!("docker.io/{image}");
-    assert!(cluster().images_on(free).contains(&name), "{free} has no {name}");
+    cluster().expect_held(&[free], &[&format!("docker.io/{image}")]);
     scenario.until_only(&[], Duration::from_secs(30));
-}
-
-/// Something done to a node, and how to undo it.
-struct Change<'a> {
-    undo: Vec<&'a str>,
-}
-
-impl<'a> Change<'a> {
-    fn make(arguments: &[&str], undo: &[&'a str]) -> Self {
-        // Undone whatever comes, also if kubectl fails in the middle.
-        let change = Self { undo: undo.to_vec() };
-        cluster().kubectl(arguments);
-        change
-    }
-}
-
-impl Drop for Change<'_> {
-    fn drop(&mut self) {
-        let undone = cluster().try_kubectl(&self.undo);
-        println!("{}: {}", undone.what, undone.said());
-    }
 }

@@ -1,0 +1,131 @@
+//! Others lay hands on the puller and its pods while a run waits.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::binary::{lines, only_on};
+use crate::cluster::{cluster, text};
+use crate::command::until;
+use crate::scenario::{OURS, Scenario, expect_line, verdict};
+use crate::turn::ReservedNodes;
+
+/// A moment in which a run or a controller acts.
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_puller_that_is_deleted_is_made_again() {
+    let node = ReservedNodes::one();
+    let scenario = Scenario::without_helm("remade");
+    let image = scenario.slow_image("slow", 6);
+    let run = scenario.start_prepull(&["run", &only_on(&[node.name()]), &image]);
+    scenario.until_event("Pulling", &format!("\"{image}\""));
+
+    delete_puller(&scenario);
+
+    let report = lines(&scenario.end(run).succeeded());
+    expect_line(&report, &["was deleted by someone else: making it again"]);
+    expect_ready(&scenario, &report, &image, &[node.name()]);
+}
+
+#[test]
+fn a_puller_that_is_deleted_again_and_again_is_given_up() {
+    let scenario = Scenario::without_helm("given-up");
+    let image = scenario.unavailable_image("one");
+    let run = scenario.start_prepull(&["run", "--interval", "200ms", &image]);
+
+    for _ in 0..3 {
+        delete_puller(&scenario);
+    }
+
+    let report = lines(&scenario.end(run).failed());
+    let verdict = verdict(&report);
+    assert!(verdict.contains("was deleted by someone else, and made again 2 times"), "{verdict}");
+    scenario.until_only(&[], Duration::from_secs(30));
+}
+
+#[test]
+fn a_puller_that_is_edited_is_made_anew() {
+    let node = ReservedNodes::one();
+    let scenario = Scenario::without_helm("edited");
+    let image = scenario.slow_image("slow", 6);
+    let other = scenario.image("other");
+    let run = scenario.start_prepull(&["run", &only_on(&[node.name()]), &image]);
+    scenario.until_event("Pulling", &format!("\"{image}\""));
+
+    let name = puller(&scenario);
+    let patch = json!([
+        {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": other}
+    ]);
+    let patch = patch.to_string();
+    let arguments = ["patch", &name, "--type=json", "--patch", &patch];
+    cluster().kubectl(&[&arguments[..], &["--namespace", &scenario.ns]].concat());
+    // Under `OnDelete` pods of the new template are made in place of deleted ones alone.
+    let pods = scenario.pods(OURS);
+    delete_pod(&scenario, text(&pods[0]["metadata"]["name"]));
+
+    let report = lines(&scenario.end(run).succeeded());
+    expect_line(&report, &["was edited by someone else: making it again"]);
+    expect_ready(&scenario, &report, &image, &[node.name()]);
+}
+
+#[test]
+fn pods_that_are_deleted_and_evicted_are_made_again() {
+    let reserved = ReservedNodes::two();
+    let scenario = Scenario::without_helm("evicted");
+    let [one, other] = reserved.names();
+    let image = scenario.slow_image("slow", 6);
+    let run = scenario.start_prepull(&["run", &only_on(&[one, other]), &image]);
+    let pods = until("two pods that pull", SOON, || {
+        let pulling = scenario.events("Pulling", &format!("\"{image}\""));
+        let pods = pulling.iter().map(|it| text(&it["involvedObject"]["name"]).to_owned());
+        let pods: Vec<_> = pods.collect();
+        <[String; 2]>::try_from(pods).map_err(|it| format!("{it:?}"))
+    });
+
+    delete_pod(&scenario, &pods[0]);
+    evict(&scenario, &pods[1]);
+
+    let report = lines(&scenario.end(run).succeeded());
+    let made = scenario.events("SuccessfulCreate", "Created pod: ");
+    assert_eq!(made.len(), 4, "two pods, and one in place of each: {made:?}");
+    expect_ready(&scenario, &report, &image, &[one, other]);
+}
+
+fn expect_ready(scenario: &Scenario, report: &[String], image: &str, nodes: &[&str]) {
+    let verdict = verdict(report);
+    assert!(verdict.starts_with(&format!("ready: `{image}` on {} node", nodes.len())), "{verdict}");
+    cluster().expect_held(nodes, &[&format!("docker.io/{image}")]);
+    scenario.until_only(&[], Duration::from_secs(60));
+}
+
+/// The name `kind/name` of the puller, once it is there.
+fn puller(scenario: &Scenario) -> String {
+    until("the puller", SOON, || {
+        let names = scenario.names(&["daemonsets"]);
+        names.into_iter().next().ok_or_else(|| "none".into())
+    })
+}
+
+/// Deletes the puller that is there, and no other one after it.
+fn delete_puller(scenario: &Scenario) {
+    let name = puller(scenario);
+    let arguments = ["delete", &name, "--cascade=background", "--wait=true"];
+    cluster().kubectl(&[&arguments[..], &["--namespace", &scenario.ns]].concat());
+}
+
+fn delete_pod(scenario: &Scenario, name: &str) {
+    cluster().kubectl(&["delete", "pod", name, "--wait=false", "--namespace", &scenario.ns]);
+}
+
+/// As draining a node does it.
+fn evict(scenario: &Scenario, pod: &str) {
+    let ns = &scenario.ns;
+    let eviction = json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": ns},
+    });
+    let path = format!("/api/v1/namespaces/{ns}/pods/{pod}/eviction");
+    scenario.create_at(&path, &eviction);
+}
