@@ -29,11 +29,11 @@ struct Refused {
 fn a_run_ends_soon_that_may_not_make_pods() {
     let scenario = Scenario::without_helm("refused");
     let ns = scenario.ns.as_str();
+    let _policy = deny(&scenario, "denied");
+    let _webhook = call_nobody(&scenario, "unanswered");
     let level = "pod-security.kubernetes.io/enforce=restricted";
     cluster().kubectl(&["label", "namespace", ns, level]);
     make_quota(&scenario, &json!({"pods": "0"}));
-    let _policy = deny(&scenario, "denied");
-    let _webhook = call_nobody(&scenario, "unanswered");
 
     expect_refused(
         &scenario,
@@ -150,10 +150,18 @@ fn refusals(scenario: &Scenario, name: &str) -> Vec<Value> {
     events
 }
 
-/// The words of an event, without the run's own id.
+/// The words of an event, without the names that were made for this run and for the pod.
 fn said(event: &Value, name: &str) -> Said {
     let set = text(&event["involvedObject"]["name"]);
     let message = text(&event["message"]).replace(set, name);
+    let pod = format!("pods \"{name}-");
+    let message = match message.split_once(&pod) {
+        Some((before, rest)) => {
+            let (_, behind) = rest.split_once('"').expect("it is quoted");
+            format!("{before}{pod}\"{behind}")
+        }
+        None => message,
+    };
     Said { reason: text(&event["reason"]).into(), message }
 }
 

@@ -12,4 +12,5 @@ mod review;
 mod simulation;
 mod sound;
 mod stops;
+mod trouble;
 mod window;

@@ -44,7 +44,8 @@ fn node(number: usize) -> SimulatedNode {
         5 => it.taints = taint("dedicated", "gpu", "PreferNoSchedule"),
         6 | 7 => it.images = vec![APP.into(), TOOL.into()],
         8 => it.images = vec![APP.into()],
-        9 => it.name += "-slow-5s",
+        // Longer than all the pods take to be made and scheduled, so that these are waited for.
+        9 => it.name += "-slow-40s",
         _ => {}
     }
     it

@@ -32,7 +32,7 @@ var faultOf = map[string]middleware{
 	"502":       status(http.StatusBadGateway, "UNKNOWN"),
 	"504":       status(http.StatusGatewayTimeout, "UNKNOWN"),
 	"digest":    ofLayers(changeBytes),
-	"hang":      ofLayers(sendNothing),
+	"hang":      ofLayers(stop),
 	"html":      page,
 	"truncated": ofLayers(cutShort),
 }
@@ -147,7 +147,7 @@ type spoiltLayer struct {
 	request *http.Request
 	spoil   func(w *spoiltLayer, data []byte) (int, error)
 	isLayer bool
-	// What is still to be sent of a layer that is cut short.
+	// What is still to be sent of a layer that does not come to its end.
 	left int64
 }
 
@@ -187,19 +187,28 @@ func changeBytes(w *spoiltLayer, data []byte) (int, error) {
 
 // cutShort ends the connection in the middle of the layer.
 func cutShort(w *spoiltLayer, data []byte) (int, error) {
-	if int64(len(data)) < w.left {
-		w.left -= int64(len(data))
-		return w.ResponseWriter.Write(data)
+	if n, err := w.sendFirstHalf(data); n == len(data) || err != nil {
+		return n, err
 	}
-	_, _ = w.ResponseWriter.Write(data[:w.left])
 	panic(http.ErrAbortHandler)
 }
 
-// sendNothing keeps the connection open until the other side closes it.
-func sendNothing(w *spoiltLayer, _ []byte) (int, error) {
+// stop sends nothing more from the middle of the layer on, until the other side ends the connection.
+// Of a pull of which nothing ever came, containerd 2.4 does not say that it makes no progress.
+func stop(w *spoiltLayer, data []byte) (int, error) {
+	if n, err := w.sendFirstHalf(data); n == len(data) || err != nil {
+		return n, err
+	}
 	if err := http.NewResponseController(w.ResponseWriter).Flush(); err != nil {
 		return 0, err
 	}
 	<-w.request.Context().Done()
 	return 0, w.request.Context().Err()
+}
+
+// sendFirstHalf sends as much of the data as belongs to the first half of the layer.
+func (w *spoiltLayer) sendFirstHalf(data []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(data[:min(int64(len(data)), w.left)])
+	w.left -= int64(n)
+	return n, err
 }

@@ -1,4 +1,4 @@
-//! A node whose disk is full, and whose kubelet may not pull as often as it wants to.
+//! A node whose disk is full, and one whose kubelet may not pull as often as it wants to.
 
 use std::time::Duration;
 

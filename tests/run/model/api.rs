@@ -476,7 +476,8 @@ impl Admission {
 /// `pkg/apis/core/validation/validation.go`.
 fn check_affinity(object: &Value) -> Result<(), Cause> {
     let Some(Value::Array(terms)) = object.pointer(NODE_SELECTOR_TERMS) else { return Ok(()) };
-    let is_valid = |it: &Value| it["operator"] == "In" && it["values"].as_array().map(Vec::len) == Some(1);
+    let is_valid =
+        |it: &Value| it["operator"] == "In" && it["values"].as_array().map(Vec::len) == Some(1);
     let fields = terms.iter().filter_map(|it| it["matchFields"].as_array());
     match !terms.is_empty() && fields.flatten().all(is_valid) {
         true => Ok(()),

@@ -105,8 +105,7 @@ impl World {
                 *known = pod;
             }
         }
-        let mut numbers =
-            Numbers { observed_generation: set.generation(), ..Numbers::default() };
+        let mut numbers = Numbers { observed_generation: set.generation(), ..Numbers::default() };
         let mut leave = HashSet::new();
         let mut need = vec![];
         for node in self.nodes.values() {
@@ -165,7 +164,11 @@ impl World {
                 }
                 Admission::Sidecar(name) => {
                     let image = "q.io/sidecar:1".into();
-                    containers.push(Container { name: (*name).into(), image, ..Container::default() });
+                    containers.push(Container {
+                        name: (*name).into(),
+                        image,
+                        ..Container::default()
+                    });
                 }
                 _ => {}
             }

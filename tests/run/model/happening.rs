@@ -295,7 +295,9 @@ impl Happening {
     /// What those who count call it, if it is worth counting.
     fn name(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Arrive { .. } | Self::CollectPods { .. } | Self::CollectSets { .. } => return None,
+            Self::Arrive { .. } | Self::CollectPods { .. } | Self::CollectSets { .. } => {
+                return None;
+            }
             Self::Registry(..) | Self::RegistryAt(..) => return None,
             Self::CreateLate(_) | Self::DeleteLate { .. } => return None,
             Self::Cordon(_) => "node: cordoned",

@@ -50,9 +50,13 @@ enum Act {
     Deadline,
     Delete,
     /// The process has not ended in time.
-    Kill { process: usize },
+    Kill {
+        process: usize,
+    },
     /// What the plan has for the process.
-    Strike { process: usize },
+    Strike {
+        process: usize,
+    },
 }
 
 /// What is known of a life.
@@ -212,8 +216,8 @@ impl<'a> Theatre<'a> {
         if self.courses[life].is_deleted || self.courses[life].is_over {
             return;
         }
-        let is_disrupted = matches!(self.blow(life), Some((_, Blow::Drain(_))))
-            && exit.is_none_or(|it| it == 143);
+        let is_disrupted =
+            matches!(self.blow(life), Some((_, Blow::Drain(_)))) && exit.is_none_or(|it| it == 143);
         match exit {
             Some(0) => {
                 let pause = match self.plan.lives[life].after {

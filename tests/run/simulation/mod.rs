@@ -1,9 +1,9 @@
 //! The deterministic simulation: whole lives of Jobs in worlds made by chance, each from one
 //! number, held against the rules that no world may break.
 //!
-//! In reading order: [`plan`] makes a world and what befalls it, [`life`] lets it come to pass,
-//! [`process`] is one run in it, [`rules`] says what must hold, [`coverage`] what the seeds have
-//! covered.
+//! In reading order: [`plan`] makes a world, of the [`scene`] and its [`troubles`], [`life`] lets it
+//! come to pass, [`process`] is one run in it, [`rules`] says what must hold, [`coverage`] what the
+//! seeds have covered.
 //!
 //! `PREPULL_LONG_TESTS=1` runs as many seeds as a release needs, and `PREPULL_SEED=7` the one
 //! that a failure names, and tells what came to pass in it.
@@ -14,6 +14,8 @@ mod life;
 mod plan;
 mod process;
 mod rules;
+mod scene;
+mod troubles;
 
 use std::collections::BTreeSet;
 use std::panic::{self, AssertUnwindSafe};
@@ -75,7 +77,8 @@ fn run_all(n_seeds: u64) -> (Coverage, Vec<Failure>) {
     let n_threads = thread::available_parallelism().map_or(1, usize::from);
     let (mut coverage, mut failures) = (Coverage::default(), vec![]);
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(|| run_some(&next, n_seeds))).collect();
+        let threads: Vec<_> =
+            (0..n_threads).map(|_| scope.spawn(|| run_some(&next, n_seeds))).collect();
         for thread in threads {
             let (covered, failed) = thread.join().expect("panics are caught for each seed");
             coverage.merge(covered);

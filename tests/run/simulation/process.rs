@@ -269,8 +269,7 @@ impl<'a> Process<'a> {
             world.sets.values().filter_map(|it| Some((it, self.group_of(it)?))).collect();
         let lacks = |node: &&ModelNode| {
             sets.iter().any(|(set, group)| {
-                let mut wanted =
-                    config.groups[*group].images.iter().map(|it| &config.wanted[*it]);
+                let mut wanted = config.groups[*group].images.iter().map(|it| &config.wanted[*it]);
                 set.goes_to(node) && wanted.any(|it| !holds(&world, node, it))
             })
         };

@@ -11,8 +11,9 @@ use prepull::puller::RUN_LABEL;
 use prepull::run::{Config, Item, Outcome};
 use prepull::survey::Wanted;
 
-use super::plan::{OWN_IMAGE, Owner, PERMANENT, Plan, Weather};
+use super::plan::{Owner, Plan, Weather};
 use super::process::{Process, Told};
+use super::scene::{OWN_IMAGE, PERMANENT};
 use crate::model::{Change, ModelNode, NEVER_PULLED, Request, Verb, World, listed_name};
 
 /// What a run may take beyond its deadline: a last look and the cleaning up. The Job's own
@@ -145,7 +146,8 @@ fn exit(world: &World, plan: &Plan, process: &Process<'_>, told: &Told) -> Vec<S
     let mut faults = vec![];
     let exit = told.exit;
     let is_signalled = process.signalled.is_some();
-    let may = exit == 0 || exit == 143 && is_signalled || plan.may_exit.contains(&exit) && exit != 143;
+    let may =
+        exit == 0 || exit == 143 && is_signalled || plan.may_exit.contains(&exit) && exit != 143;
     if !may {
         faults.push(format!("exit code {exit} has no reason: {}", told.verdict()));
     }
@@ -220,10 +222,11 @@ fn time(world: &World, plan: &Plan, process: &Process<'_>, told: &Told) -> Vec<S
         faults.push(format!("it ended {late:?} after its deadline: {}", told.verdict()));
     }
     if let Some(at) = process.signalled {
-        let in_flight = match process.asked(world).iter().all(|it| it.is_ok) && world.seen.is_empty() {
-            true => Duration::ZERO,
-            false => LONGEST_REQUEST,
-        };
+        let in_flight =
+            match process.asked(world).iter().all(|it| it.is_ok) && world.seen.is_empty() {
+                true => Duration::ZERO,
+                false => LONGEST_REQUEST,
+            };
         if world.now > at + SIGNALLED_FOR + in_flight {
             faults.push(format!("it ended {:?} after a signal", world.now - at));
         }
@@ -332,7 +335,8 @@ impl Process<'_> {
         let config = &self.args.config;
         let mut missing = vec![];
         for (name, groups) in &self.pod_nodes {
-            let Some(node) = world.nodes.get(name).filter(|_| !world.replaced.contains(name)) else {
+            let Some(node) = world.nodes.get(name).filter(|_| !world.replaced.contains(name))
+            else {
                 continue;
             };
             let wanted = groups.iter().flat_map(|&it| &config.groups[it].images);

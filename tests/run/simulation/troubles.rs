@@ -1,0 +1,401 @@
+//! What happens meanwhile: nodes, pods and DaemonSets that change, an API server that errs, rights
+//! that are missing, and what others have left.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::plan::{Draft, TROUBLES_END, Weather, seconds};
+use super::scene::node_name;
+use crate::model::{Fault, FaultKind, Happening, ModelNode, Outage, PodsOnReplace, Stored};
+
+const RBAC: &str = "User \"system:serviceaccount:default:demo\" cannot do this";
+const QUOTA: &str = "exceeded quota: few, requested: count/daemonsets.apps=1";
+/// Another image than any that is wanted.
+const OTHER_IMAGE: &str = "q.io/other:1";
+
+/// Requests as faults name them, the empty one for all.
+const REQUESTS: [&str; 11] = [
+    "",
+    "create daemonset",
+    "delete daemonset",
+    "delete pod",
+    "get daemonset",
+    "get job",
+    "get node",
+    "list daemonsets",
+    "list events",
+    "list nodes",
+    "list pods",
+];
+const LATER_PAGES: [&str; 4] = [
+    "list daemonsets continue",
+    "list events continue",
+    "list nodes continue",
+    "list pods continue",
+];
+const NEEDED_RIGHTS: [&str; 7] = [
+    "create daemonset",
+    "delete daemonset",
+    "delete pod",
+    "get daemonset",
+    "get job",
+    "list pods",
+    "patch daemonset",
+];
+
+/// When something happens to which node, and when it is undone.
+#[derive(Clone, Copy)]
+struct Moment {
+    at: u64,
+    back: Option<u64>,
+    node: &'static str,
+}
+
+/// A kind of change, and how likely it is among all of them.
+type Change = (u64, fn(&mut Draft, Moment));
+
+/// What may happen where nothing goes wrong.
+const HARMLESS: [Change; 3] =
+    [(4, Draft::node_joins), (1, Draft::node_is_cordoned), (1, Draft::pod_is_deleted)];
+
+const CHANGES: [Change; 18] = [
+    (6, Draft::node_is_cordoned),
+    (5, Draft::node_is_not_ready),
+    (5, Draft::node_is_cut_off),
+    (5, Draft::node_is_tainted),
+    (5, Draft::node_is_relabelled),
+    (8, Draft::node_joins),
+    (5, Draft::node_goes),
+    (5, Draft::node_is_replaced),
+    (5, Draft::node_is_full),
+    (5, Draft::pod_is_deleted),
+    (5, Draft::pod_is_evicted),
+    (3, Draft::pods_are_refused_by_the_kubelet),
+    (3, Draft::pods_are_refused_by_the_api_server),
+    (3, Draft::sets_are_deleted),
+    (3, Draft::sets_are_edited),
+    (3, Draft::sets_are_narrowed),
+    (3, Draft::sets_are_restarted),
+    (3, Draft::tag_moves),
+];
+
+impl Draft {
+    // === The cluster ===
+
+    pub fn changes(&mut self) {
+        let (n_changes, latest) = match self.weather {
+            Weather::Fair => (self.chance.weighed(&[(60, 0), (40, 1)]), TROUBLES_END - 40),
+            Weather::Passing => (self.n_changes(), TROUBLES_END - 40),
+            Weather::Foul => (self.n_changes(), 120),
+        };
+        for _ in 0..n_changes {
+            let node = node_name(self.chance.below(self.n_nodes.max(1)));
+            let at = self.chance.between(1, latest);
+            let back = at + self.chance.between(2, 40);
+            let back = self.chance.percent(70).then_some(back);
+            let change = match self.weather {
+                Weather::Fair => self.chance.weighed(&HARMLESS),
+                _ => self.chance.weighed(&CHANGES),
+            };
+            change(self, Moment { at, back, node });
+        }
+    }
+
+    fn n_changes(&mut self) -> usize {
+        self.chance.weighed(&[(25, 0), (25, 1), (25, 2), (15, 4), (10, 7)])
+    }
+
+    /// Something and, if it is undone, what undoes it.
+    fn happens(&mut self, moment: Moment, happening: Happening, undone: Happening) {
+        self.world.at(moment.at, happening);
+        if let Some(back) = moment.back {
+            self.world.at(back, undone);
+        }
+    }
+
+    fn node_is_cordoned(&mut self, it: Moment) {
+        self.happens(it, Happening::Cordon(it.node), Happening::Uncordon(it.node));
+    }
+
+    fn node_is_not_ready(&mut self, it: Moment) {
+        let (lost, back) =
+            (Happening::SetReady(it.node, false), Happening::SetReady(it.node, true));
+        self.happens(self.back_if_blind(it), lost, back);
+    }
+
+    fn node_is_cut_off(&mut self, it: Moment) {
+        let (lost, back) = (Happening::CutOff(it.node), Happening::SetReady(it.node, true));
+        self.happens(self.back_if_blind(it), lost, back);
+    }
+
+    /// Without a look at the nodes, one that is lost is waited for.
+    fn back_if_blind(&self, moment: Moment) -> Moment {
+        match self.is_blind && !self.is_foul() {
+            true => Moment { back: Some(moment.back.unwrap_or(TROUBLES_END)), ..moment },
+            false => moment,
+        }
+    }
+
+    fn node_is_tainted(&mut self, it: Moment) {
+        let key = "special";
+        self.happens(it, Happening::Taint(it.node, key), Happening::Untaint(it.node, key));
+    }
+
+    fn node_is_relabelled(&mut self, it: Moment) {
+        let pool = self.chance.pick(&["cpu", "gpu"]);
+        let label = |pool| Happening::Label(it.node, "pool", pool);
+        self.happens(it, label(pool), label("gpu"));
+    }
+
+    fn node_joins(&mut self, it: Moment) {
+        let name = node_name(self.n_nodes + 1 + self.chance.below(30));
+        let mut node = ModelNode::new(name);
+        if self.chance.percent(40) {
+            node.labels.insert("pool".into(), "gpu".into());
+        }
+        let image = self.chance.pick(&self.images);
+        if self.chance.percent(30) {
+            node.images.push(Stored::new(image, Duration::ZERO));
+        }
+        self.world.at(it.at, Happening::Join(Box::new(node)));
+    }
+
+    fn node_goes(&mut self, it: Moment) {
+        let again = Happening::Join(Box::new(ModelNode::new(it.node)));
+        self.happens(it, Happening::Remove(it.node), again);
+    }
+
+    fn node_is_replaced(&mut self, it: Moment) {
+        let pods = self.chance.pick(&[PodsOnReplace::AreMadeAgain, PodsOnReplace::Stay]);
+        self.world.at(it.at, Happening::Replace(it.node, pods));
+    }
+
+    fn node_is_full(&mut self, it: Moment) {
+        let (full, again) = (Happening::SetRoom(it.node, false), Happening::SetRoom(it.node, true));
+        self.happens(it, full, again);
+    }
+
+    fn pod_is_deleted(&mut self, it: Moment) {
+        self.world.at(it.at, Happening::DeletePod(it.node));
+    }
+
+    fn pod_is_evicted(&mut self, it: Moment) {
+        self.world.at(it.at, Happening::Evict(it.node));
+    }
+
+    fn pods_are_refused_by_the_kubelet(&mut self, it: Moment) {
+        let reason = self.chance.pick(&["NodeAffinity", "OutOfcpu", "OutOfpods"]);
+        self.world.at(it.at, Happening::DeletePod(it.node));
+        let it = Moment { back: Some(it.back.unwrap_or(TROUBLES_END)), ..it };
+        let refuses = |reason| Happening::SetRefusal(it.node, reason);
+        self.happens(it, refuses(Some(reason)), refuses(None));
+    }
+
+    fn pods_are_refused_by_the_api_server(&mut self, it: Moment) {
+        if !self.is_foul() {
+            return;
+        }
+        self.happens(it, Happening::RefusePods(Some(QUOTA)), Happening::RefusePods(None));
+        self.may(&[1, 3]);
+    }
+
+    fn sets_are_deleted(&mut self, it: Moment) {
+        if self.may_lose_one_more() {
+            self.world.at(it.at, Happening::DeleteSets);
+        }
+    }
+
+    fn sets_are_edited(&mut self, it: Moment) {
+        if self.may_lose_one_more() {
+            // Pods that are made of it since show the other image under our names.
+            let edit = Happening::EditSets(OTHER_IMAGE);
+            self.world.at(it.at, edit).at(it.at, Happening::DeletePod(it.node));
+        }
+    }
+
+    fn sets_are_narrowed(&mut self, it: Moment) {
+        if self.may_lose_one_more() {
+            self.world.at(it.at, Happening::NarrowSets(it.node));
+        }
+    }
+
+    /// A run makes a DaemonSet again twice, and gives up the third time.
+    fn may_lose_one_more(&mut self) -> bool {
+        if self.n_losses == 2 && !self.is_foul() {
+            return false;
+        }
+        self.n_losses += 1;
+        if self.n_losses > 2 {
+            self.may(&[1]);
+        }
+        true
+    }
+
+    fn sets_are_restarted(&mut self, it: Moment) {
+        self.world.at(it.at, Happening::RestartSets);
+    }
+
+    fn tag_moves(&mut self, it: Moment) {
+        let image = self.chance.pick(&self.images);
+        self.world.at(it.at, Happening::MoveTag(image));
+    }
+
+    // === The API server ===
+
+    pub fn faults(&mut self) {
+        if self.weather == Weather::Fair {
+            return;
+        }
+        for _ in 0..self.chance.weighed(&[(30, 0), (25, 1), (20, 2), (15, 4), (10, 7)]) {
+            let fault = self.fault();
+            self.world.faults.push(fault);
+        }
+        self.outages();
+        self.rights();
+    }
+
+    fn fault(&mut self) -> Fault {
+        let chance = &mut self.chance;
+        let request = chance.pick(&REQUESTS);
+        let (skip, times) = (chance.below(7) as usize, chance.between(1, 3) as usize);
+        let soon = seconds(chance.below(10));
+        let is_foul = self.weather == Weather::Foul;
+        let status = |code, message, retry_after| FaultKind::Status { code, message, retry_after };
+        let fault = |kind| Fault { request, skip, times, kind };
+        match chance.below(if is_foul { 16 } else { 12 }) {
+            0 => fault(FaultKind::LostAnswer),
+            1 => fault(FaultKind::Transport),
+            2 => fault(FaultKind::Hang(seconds(chance.below(12)))),
+            3 => fault(status(429, "slow down", Some(soon))),
+            4 => fault(status(429, "slow down", None)),
+            5 => fault(status(500, "no leader", None)),
+            6 => fault(status(503, "starting", Some(soon))),
+            7 => fault(status(503, "starting", None)),
+            8 => fault(FaultKind::DoneBut(504)),
+            9 => fault(FaultKind::Slow(seconds(chance.below(8)))),
+            10 => {
+                if self.n_nodes <= 12 {
+                    self.world.page = 2;
+                }
+                let (request, kind) = (chance.pick(&LATER_PAGES), status(410, "expired", None));
+                Fault { request, skip: skip % 3, times: 1, kind }
+            }
+            11 => {
+                let (request, kind) = ("create daemonset", status(409, "it already exists", None));
+                Fault { request, skip: skip % 2, times, kind }
+            }
+            12 => {
+                let request = chance.pick(&["create daemonset", "delete daemonset"]);
+                let kind = FaultKind::Straggler(seconds(chance.between(20, 70)));
+                self.may(&[3]);
+                Fault { request, skip: skip % 2, times: 1, kind }
+            }
+            13 => {
+                self.may(&[1, 3]);
+                fault(status(401, "Unauthorized", None))
+            }
+            14 => {
+                self.may(&[1, 3]);
+                fault(status(403, RBAC, None))
+            }
+            _ => {
+                self.may(&[1, 3]);
+                let kind = status(403, QUOTA, None);
+                Fault { request: "create daemonset", skip: 0, times, kind }
+            }
+        }
+    }
+
+    fn outages(&mut self) {
+        if !self.chance.percent(10) {
+            return;
+        }
+        let from = self.chance.below(60);
+        let longest = if self.is_foul() { 400 } else { 30 };
+        let until = from + self.chance.between(3, longest);
+        if until > TROUBLES_END {
+            self.may(&[3]);
+        }
+        let kind = match self.chance.below(3) {
+            0 => FaultKind::Transport,
+            1 => FaultKind::Hang(seconds(30)),
+            _ => FaultKind::Status { code: 503, message: "starting", retry_after: None },
+        };
+        self.world.outages.push(Outage { from: seconds(from), until: seconds(until), kind });
+    }
+
+    fn rights(&mut self) {
+        let Self { chance, world, .. } = self;
+        if chance.percent(4) {
+            // A binding takes a moment to work.
+            let request = chance.pick(&["create daemonset", "get job", "list nodes"]);
+            world.denied.insert(request.into());
+            world.at(2, Happening::Grant(request));
+        }
+        if chance.percent(4) {
+            let request = chance.pick(&["get node", "list daemonsets", "list events"]);
+            world.denied.insert(request.into());
+            self.facts.insert("rights: one that is not needed is missing");
+        }
+        if self.is_blind {
+            world.denied.insert("list nodes".into());
+            self.facts.insert("rights: nodes may not be listed");
+        }
+        if !self.is_foul() {
+            return;
+        }
+        if self.is_blind {
+            // A window needs the right.
+            self.may(&[2]);
+        }
+        let Self { chance, world, .. } = self;
+        if chance.percent(8) {
+            let request = chance.pick(&NEEDED_RIGHTS);
+            if chance.percent(60) {
+                world.denied.insert(request.into());
+                self.facts.insert("rights: one is missing");
+            } else {
+                world.at(chance.between(2, 100), Happening::Deny(request));
+            }
+            self.may(&[1, 3]);
+        }
+        if self.chance.percent(9) {
+            let at = self.chance.between(1, 60);
+            let how = self.chance.pick(&[Happening::RevokeTokens, Happening::WithdrawRights]);
+            self.world.at(at, how);
+            self.may(&[1, 3]);
+        }
+        if self.chance.percent(4) {
+            self.world.namespace_exists = false;
+            self.facts.insert("namespace: missing");
+            self.may(&[2]);
+        }
+    }
+
+    /// DaemonSets of earlier runs, of this release and of others.
+    pub fn leftovers(&mut self) {
+        if !self.chance.percent(12) {
+            return;
+        }
+        for n in 0..self.chance.between(1, 3) {
+            let release = self.chance.pick(&["demo", "demo-2", "other"]);
+            let (expires, word, fact) = self.chance.pick(&[
+                ("2023-12-31T23:59:59Z", "expired", "leftover: expired"),
+                ("2024-01-01T00:00:20Z", "expires-soon", "leftover: not expired"),
+                ("2024-01-01T02:00:00Z", "runs", "leftover: not expired"),
+            ]);
+            self.world.plant(json!({
+                "metadata": {
+                    "name": format!("{release}-{word}-{n}"),
+                    "labels": {"prepull.dev/name": release, "prepull.dev/run": format!("old-{n}")},
+                    "annotations": {"prepull.dev/expires": expires},
+                },
+                "spec": {"template": {"metadata": {}, "spec": {
+                    "containers": [], "initContainers": []
+                }}},
+            }));
+            self.facts.insert(fact);
+        }
+    }
+}
