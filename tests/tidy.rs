@@ -6,14 +6,8 @@ use std::path::{Path, PathBuf};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The modules that may see a socket, a clock or a signal.
-const SHELL: [&str; 6] = [
-    "src/clock.rs",
-    "src/hold.rs",
-    "src/kube",
-    "src/main.rs",
-    "src/run/drive.rs",
-    "src/tell.rs",
-];
+const SHELL: [&str; 6] =
+    ["src/clock.rs", "src/hold.rs", "src/kube", "src/main.rs", "src/run/drive.rs", "src/tell.rs"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

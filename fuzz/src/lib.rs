@@ -5,6 +5,7 @@
 //! of the outcome. [`run`] is a whole run over an API server ([`server`]) that gives one such
 //! answer among ordinary ones. A target may not panic, hang, or take more memory than [`HEAP`].
 
+pub mod json;
 pub mod run;
 pub mod server;
 

@@ -3,8 +3,9 @@
 
 use std::cell::RefCell;
 
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use prepull::cluster::Cluster;
+use prepull_fuzz::json::mutate;
 use prepull_fuzz::run::{Bench, args};
 use prepull_fuzz::server::Answers;
 
@@ -19,4 +20,8 @@ fuzz_target!(|page: &[u8]| {
             it.run(&args(&[]).expect("good arguments"), answers());
         }
     });
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, most: usize, seed: u32| {
+    mutate(data, size, most, seed, 0)
 });

@@ -3,10 +3,11 @@
 
 use std::cell::RefCell;
 
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use prepull::run::Outcome;
 use prepull::settings::Settings;
 use prepull_fuzz::assert_one_line;
+use prepull_fuzz::json::mutate;
 use prepull_fuzz::run::{Bench, args};
 use prepull_fuzz::server::Answers;
 
@@ -28,4 +29,8 @@ fuzz_target!(|document: &[u8]| {
     // What is read back of the DaemonSet is what was sent, so that all is waited for.
     let outcome = BENCH.with_borrow_mut(|it| it.run(&args, Answers::default()));
     assert!(matches!(outcome, Outcome::Deadline | Outcome::NoNodes), "{outcome:?}");
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, most: usize, seed: u32| {
+    mutate(data, size, most, seed, 0)
 });

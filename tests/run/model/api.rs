@@ -8,7 +8,7 @@ use prepull::cluster::{ApiError, Cause, Cluster, Deletion, Job, NewEvent, Page};
 use prepull::evidence::{Event, Pod};
 use prepull::kube::Limits;
 use prepull::node::Node;
-use prepull::puller::{DaemonSet, EXPIRES_ANNOTATION, NAME_LABEL, Puller, RUN_LABEL};
+use prepull::puller::{DaemonSet, NAME_LABEL, Puller, RUN_LABEL};
 use prepull::run::Signal;
 use serde_json::{Value, json};
 
@@ -62,13 +62,14 @@ pub struct Request {
 /// What was done to a DaemonSet at a process's request.
 #[derive(Clone, Debug)]
 pub struct Change {
-    pub at: Duration,
     pub process: usize,
     pub verb: Verb,
-    pub name: String,
     /// The run and the release that its labels name.
     pub run: String,
     pub release: String,
+    pub owner: Option<String>,
+    /// When it may be removed by others, and whether it might be at the time.
+    pub expires: Option<SystemTime>,
     pub has_expired: bool,
 }
 
@@ -288,15 +289,14 @@ impl World {
     fn note_change(&mut self, process: usize, verb: Verb, name: &str) {
         let Some(set) = self.sets.get(name) else { return };
         let label = |key: &str| set.labels().get(key).cloned().unwrap_or_default();
-        let expires = set.annotations().get(EXPIRES_ANNOTATION);
-        let expires = expires.and_then(|it| humantime::parse_rfc3339_weak(it).ok());
+        let expires = set.expires();
         let change = Change {
-            at: self.now,
             process,
             verb,
-            name: name.into(),
             run: label(RUN_LABEL),
             release: label(NAME_LABEL),
+            owner: set.owner().map(str::to_owned),
+            expires,
             has_expired: expires.is_some_and(|it| it < self.wall()),
         };
         self.changes.push(change);

@@ -1,12 +1,12 @@
 //! DaemonSets and their controller.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prepull::evidence::{PodCondition, PodStatus};
 use prepull::node::{FoundAffinity, NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration};
-use prepull::puller::{Puller, PullerStatus};
+use prepull::puller::{EXPIRES_ANNOTATION, Puller, PullerStatus};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ struct Read {
     puller: Puller,
     tolerations: Vec<Toleration>,
     /// The nodes that it names, if it names them all.
-    names: Option<HashSet<String>>,
+    names: Option<BTreeSet<String>>,
     containers: Vec<Container>,
     labels: Rc<BTreeMap<String, String>>,
 }
@@ -97,7 +97,7 @@ impl World {
             self.sets.insert(name.into(), set);
             return;
         }
-        let mut pods: HashMap<&str, &ModelPod> = HashMap::new();
+        let mut pods: BTreeMap<&str, &ModelPod> = BTreeMap::new();
         for pod in self.pods.values().filter(|it| it.set == set.uid()) {
             // Of several on a node the oldest one that is not being deleted counts.
             let known = pods.entry(&pod.node).or_insert(pod);
@@ -106,7 +106,7 @@ impl World {
             }
         }
         let mut numbers = Numbers { observed_generation: set.generation(), ..Numbers::default() };
-        let mut leave = HashSet::new();
+        let mut leave = BTreeSet::new();
         let mut need = vec![];
         for node in self.nodes.values() {
             let pod = pods.get(node.name.as_str()).copied();
@@ -229,8 +229,10 @@ impl Set {
         &self.read.puller.metadata.labels
     }
 
-    pub fn annotations(&self) -> &BTreeMap<String, String> {
-        &self.read.puller.metadata.annotations
+    /// When others may remove it.
+    pub fn expires(&self) -> Option<SystemTime> {
+        let expires = self.read.puller.metadata.annotations.get(EXPIRES_ANNOTATION)?;
+        humantime::parse_rfc3339_weak(expires).ok()
     }
 
     /// The uid of the object that owns it.

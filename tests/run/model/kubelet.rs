@@ -19,6 +19,16 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 /// How a pull that the pull policy forbids is kept among those that failed.
 pub const NEVER_PULLED: &str = "pull policy Never";
 
+/// A pull that failed, as it was.
+#[derive(Clone, Debug)]
+pub struct FailedPull {
+    pub at: Duration,
+    pub node_uid: String,
+    pub image: String,
+    /// What the runtime said.
+    pub words: String,
+}
+
 /// What becomes of a pull.
 #[derive(Clone, Debug)]
 pub struct Pull {
@@ -190,12 +200,11 @@ impl World {
                 continue;
             }
             let node = self.nodes.get_mut(&pod.node).expect("looked up before");
-            if node.pulls == Pulls::OneByOne {
-                if node.busy_until > now {
+            if node.pulls == Pulls::OneByOne
+                && node.busy_until > now {
                     (pod.stage, pod.next) = (Stage::Look(place), Some(node.busy_until));
                     return;
                 }
-            }
             pod.containers[place].version = self.version(&pod.containers[place].image);
             let takes = self.answer(&pod.node, &pod.containers[place].image).takes;
             let node = self.nodes.get_mut(&pod.node).expect("looked up before");
@@ -231,10 +240,12 @@ impl World {
 
     /// Keeps the truth about a failure.
     fn count_failure(&mut self, pod: &ModelPod, place: usize, words: &str) {
-        let node = self.nodes[&pod.node].uid.clone();
-        let image = pod.containers[place].image.clone();
-        let failed = self.failed.entry((node, image)).or_default();
-        *failed.entry(words.into()).or_default() += 1;
+        self.failed.push(FailedPull {
+            at: self.now,
+            node_uid: self.nodes[&pod.node].uid.clone(),
+            image: pod.containers[place].image.clone(),
+            words: words.into(),
+        });
     }
 
     /// What the registry has for this node.

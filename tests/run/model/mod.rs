@@ -45,8 +45,8 @@ pub use clock::ModelClock;
 pub use controller::Set;
 pub use fault::{Fault, FaultKind, Outage};
 pub use happening::{Happening, PodsOnReplace};
+pub use kubelet::{FailedPull, ModelEvent, ModelPod, NEVER_PULLED, Pull};
 use kubelet::{Fate, PullUnderWay};
-pub use kubelet::{ModelEvent, ModelPod, NEVER_PULLED, Pull};
 pub use node::{Lost, ModelNode, Pulls, Stored, listed_name};
 
 const RUN_LABEL: &str = "prepull.dev/run";
@@ -96,8 +96,8 @@ pub struct World {
     pub told: Vec<String>,
     /// The most unfinished nodes that DaemonSets were sent to at a time.
     pub most_unfinished: usize,
-    /// Failed pulls, by node uid, image and what the runtime said.
-    pub failed: BTreeMap<(String, String), BTreeMap<String, u32>>,
+    /// The pulls that failed, in their order.
+    pub failed: Vec<FailedPull>,
     /// Names of everything out of the ordinary that has come to pass.
     pub seen: BTreeSet<&'static str>,
     /// The names of nodes that were in a state, at some time, in which they are no targets.
@@ -199,7 +199,7 @@ impl World {
             changes: vec![],
             told: vec![],
             most_unfinished: 0,
-            failed: BTreeMap::new(),
+            failed: vec![],
             seen: BTreeSet::new(),
             troubled: BTreeSet::new(),
             crowded: BTreeMap::new(),

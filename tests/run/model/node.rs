@@ -1,6 +1,8 @@
 //! Nodes, as they are and as they say they are.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use prepull::image::ImageRef;
@@ -65,7 +67,7 @@ pub struct Stored {
 
 impl Stored {
     pub fn new(image: &str, listed_at: Duration) -> Self {
-        Self { names: vec![listed_name(image)], size: 1000, listed_at, version: 0 }
+        Self { names: vec![listed_name(image).to_string()], size: 1000, listed_at, version: 0 }
     }
 }
 
@@ -110,7 +112,7 @@ impl ModelNode {
     /// Takes an image in that was pulled.
     pub fn store(&mut self, image: &str, version: u32, listed_at: Duration) {
         let name = listed_name(image);
-        match self.images.iter_mut().find(|it| it.names.contains(&name)) {
+        match self.images.iter_mut().find(|it| it.names.iter().any(|it| **it == *name)) {
             Some(known) => known.version = version,
             None => self.images.push(Stored { version, ..Stored::new(image, listed_at) }),
         }
@@ -186,6 +188,14 @@ impl ModelNode {
 }
 
 /// The name under which a node lists an image.
-pub fn listed_name(image: &str) -> String {
-    ImageRef::parse(image).expect("the model is given valid images").listed_name()
+pub fn listed_name(image: &str) -> Rc<str> {
+    thread_local! {
+        /// A few images are asked for again and again.
+        static NAMES: RefCell<HashMap<String, Rc<str>>> = RefCell::default();
+    }
+    let parsed = || ImageRef::parse(image).expect("the model is given valid images").listed_name();
+    NAMES.with_borrow_mut(|names| match names.get(image) {
+        Some(name) => Rc::clone(name),
+        None => Rc::clone(names.entry(image.into()).or_insert_with(|| parsed().into())),
+    })
 }

@@ -5,6 +5,7 @@
 //! disruption, never two pods at a time, and a deadline of its own 20 s after the run's.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -81,10 +82,11 @@ struct Theatre<'a> {
     faults: Vec<String>,
 }
 
-/// Lets a plan come to pass.
-pub fn live(plan: &Plan, trace: Option<Vec<String>>) -> Lived {
-    let mut world = plan.world.clone();
+/// Lets a plan come to pass, and uses its world up.
+pub fn live(plan: &mut Plan, trace: Option<Vec<String>>) -> Lived {
+    let mut world = mem::replace(&mut plan.world, World::of(vec![]));
     world.trace = trace;
+    let plan = &*plan;
     let mut theatre = Theatre {
         world: world.share(),
         plan,
@@ -245,7 +247,7 @@ impl<'a> Theatre<'a> {
     }
 
     fn delete(&mut self, life: usize) {
-        if std::mem::replace(&mut self.courses[life].is_deleted, true) {
+        if mem::replace(&mut self.courses[life].is_deleted, true) {
             return;
         }
         let uid = &self.plan.lives[life].args.config.id;

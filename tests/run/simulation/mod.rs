@@ -51,7 +51,7 @@ fn no_world_breaks_a_rule() {
 fn the_same_seed_is_the_same_world() {
     for seed in 1..=40 {
         let lines = || {
-            let lived = live(&plan(seed), Some(vec![]));
+            let lived = live(&mut plan(seed), Some(vec![]));
             lived.world.trace
         };
         assert_eq!(lines(), lines());
@@ -100,8 +100,8 @@ fn run_some(next: &AtomicU64, n_seeds: u64) -> (Coverage, Vec<Failure>) {
         for seed in first..(first + BATCH).min(n_seeds + 1) {
             coverage.n_seeds += 1;
             let lived = panic::catch_unwind(AssertUnwindSafe(|| {
-                let plan = plan(seed);
-                let lived = live(&plan, None);
+                let mut plan = plan(seed);
+                let lived = live(&mut plan, None);
                 coverage.add(facts(&plan, &lived));
                 lived.faults
             }));
@@ -129,9 +129,9 @@ fn facts<'a>(plan: &'a Plan, lived: &'a Lived) -> BTreeSet<&'a str> {
 
 /// Tells what comes to pass in one world.
 fn replay(seed: u64) {
-    let plan = plan(seed);
+    let mut plan = plan(seed);
     println!("{plan}");
-    let lived = live(&plan, Some(vec![]));
+    let lived = live(&mut plan, Some(vec![]));
     lived.world.trace.iter().flatten().for_each(|it| println!("{it}"));
     for (place, told) in lived.told.iter().enumerate() {
         let Some(told) = told else { continue };

@@ -7,14 +7,16 @@ use std::time::Duration;
 use prepull::cluster::Page;
 use prepull::image::PullPolicy;
 use prepull::node::Node;
-use prepull::puller::RUN_LABEL;
+use prepull::puller::{NAME_LABEL, RUN_LABEL};
 use prepull::run::{Config, Item, Outcome};
-use prepull::survey::Wanted;
+use prepull::survey::{Survey, Wanted};
 
 use super::plan::{Owner, Plan, Weather};
 use super::process::{Process, Told};
 use super::scene::{OWN_IMAGE, PERMANENT};
-use crate::model::{Change, ModelNode, NEVER_PULLED, Request, Verb, World, listed_name};
+use crate::model::{
+    Change, ModelNode, NEVER_PULLED, Request, Set, Verb, World, epoch, listed_name,
+};
 
 /// What a run may take beyond its deadline: a last look and the cleaning up. The Job's own
 /// deadline is 20 s after the run's.
@@ -24,6 +26,17 @@ const SIGNALLED_FOR: Duration = Duration::from_secs(15);
 /// The longest that the client waits for an answer.
 const LONGEST_REQUEST: Duration = Duration::from_secs(30);
 const LONGEST_LOG: usize = 40;
+/// Permanent failures are certain after so many attempts on a node, or on so many nodes.
+const CERTAIN_ATTEMPTS: u32 = 2;
+const CERTAIN_NODES: usize = 3;
+/// Pods are looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// A DaemonSet may be removed by others so long after the deadline of its run.
+const EXPIRY_GRACE: Duration = Duration::from_secs(120);
+/// Times are written in whole seconds.
+const EXPIRY_SLACK: Duration = Duration::from_secs(2);
+/// So many tries of a request within a second are not those of somebody who pauses.
+const BUSY: usize = 5;
 /// A full node is forgiven after 30 s; between two looks at it, every 10 s, it may have had room.
 const SHORTEST_FULL: Duration = Duration::from_secs(20);
 
@@ -69,10 +82,14 @@ pub fn holds(world: &World, node: &ModelNode, wanted: &Wanted) -> bool {
 pub fn of_process(world: &World, plan: &Plan, process: &Process<'_>, told: &Told) -> Vec<String> {
     let mut faults = vec![];
     faults.extend(proof(world, process, told));
+    faults.extend(excuses(world, process, told));
+    faults.extend(nothing_to_do(world, process));
     faults.extend(certainty(world, process));
+    faults.extend(haste(world, plan, process, told));
     faults.extend(exit(world, plan, process, told));
     faults.extend(left_behind(world, process, told));
-    faults.extend(others(world, process));
+    faults.extend(leftovers(world, plan, process));
+    faults.extend(writes(world, plan, process));
     faults.extend(time(world, plan, process, told));
     faults.extend(requests(world, process));
     faults.extend(log(told));
@@ -80,32 +97,48 @@ pub fn of_process(world: &World, plan: &Plan, process: &Process<'_>, told: &Told
     faults.into_iter().map(|it| format!("process {place}: {it}")).collect()
 }
 
-/// The rule of proof.
+/// The rule of proof: every eligible node of the last look, by uid, held every image of its groups
+/// at that moment, or is named.
 fn proof(world: &World, process: &Process<'_>, told: &Told) -> Vec<String> {
-    if !matches!(process.outcome(), Some(Outcome::Ready | Outcome::NoNodes)) {
-        return vec![];
+    match process.outcome() {
+        Some(Outcome::NoNodes) if !process.is_blind() => {
+            let eligible = process.look.missing.keys();
+            return eligible.map(|it| format!("no nodes, but {it} is eligible")).collect();
+        }
+        Some(Outcome::Ready) => {}
+        _ => return vec![],
     }
-    let nodes = &told.report["nodes"];
     let notes = told.report["notes"].to_string();
     let late: BTreeSet<_> = match notes.split_once("joined too late to be waited for: ") {
         Some((_, names)) => names.split(['"', ',', ' ']).collect(),
         None => BTreeSet::new(),
     };
+    let forgiven = &told.report["nodes"]["forgiven"];
     let mut faults = vec![];
+    if !process.is_blind() && !process.look.is_complete {
+        faults.push("ready without a whole look".into());
+    }
     for (name, images) in process.seen_missing(world) {
-        let is_forgiven = !nodes["forgiven"][&name].is_null();
-        if !is_forgiven && !late.contains(name.as_str()) {
+        if forgiven[&name].is_null() && !late.contains(name.as_str()) {
             faults.push(format!("ready, but {name} does not hold {images:?}, which nobody says"));
         }
     }
-    for name in nodes["forgiven"].as_object().into_iter().flatten().map(|it| it.0) {
-        let full = world.was_full_for(name);
-        let may_lack = process.args.config.allow_missing.of(1000) > 0;
-        if full < SHORTEST_FULL && !may_lack {
-            faults.push(format!("{name} is forgiven, but was full for no more than {full:?}"));
-        }
+    faults
+}
+
+/// Who is forgiven or not waited for any more gave reason to it.
+fn excuses(world: &World, process: &Process<'_>, told: &Told) -> Vec<String> {
+    let nodes = &told.report["nodes"];
+    let names = |key: &str| nodes[key].as_object().into_iter().flatten();
+    let mut faults = vec![];
+    let had_room = |name: &&String| world.was_full_for(name) < SHORTEST_FULL;
+    let had_room: Vec<_> = names("forgiven").map(|it| it.0).filter(had_room).collect();
+    let n_eligible = process.run.survey().map_or(0, Survey::n_eligible);
+    let n_eligible = n_eligible.max(process.look.missing.len()).max(process.pod_nodes.len());
+    if had_room.len() > process.args.config.allow_missing.of(n_eligible) {
+        faults.push(format!("{had_room:?} are forgiven, but had room"));
     }
-    for (name, why) in nodes["dropped"].as_object().into_iter().flatten() {
+    for (name, why) in names("dropped") {
         if !world.troubled.contains(name) && !process.is_blind() {
             faults.push(format!("{name} is no longer waited for ({why}), but was always eligible"));
         }
@@ -113,32 +146,83 @@ fn proof(world: &World, process: &Process<'_>, told: &Told) -> Vec<String> {
     faults
 }
 
+/// A run that finds everything costs one look.
+fn nothing_to_do(world: &World, process: &Process<'_>) -> Option<String> {
+    let is_idle = process.run.survey().is_some_and(|it| it.is_complete() && it.n_eligible() > 0);
+    let other = process.asked(world).find(|it| it.request != "list nodes")?;
+    is_idle.then(|| format!("nothing was missing, but it asked for {}", other.request))
+}
+
 /// A failure is certain only after two attempts on a node, or on three nodes.
 fn certainty(world: &World, process: &Process<'_>) -> Vec<String> {
     let Some(Outcome::CannotPull(items)) = process.outcome() else { return vec![] };
-    let mut faults = vec![];
-    for item in items {
-        let image = match item {
-            Item::Image(place) => process.args.config.wanted[*place].image.as_written(),
-            Item::OwnImage => OWN_IMAGE,
-        };
-        // A webhook may have rewritten it.
-        let names = [image.to_owned(), world.admitted(image)];
-        let failed = world.failed.iter().filter(|((_, it), _)| names.contains(it));
-        let attempts = failed.map(|(_, by_words)| {
-            let permanent = by_words.iter().filter(|(it, _)| is_permanent(it));
-            permanent.map(|it| *it.1).sum::<u32>()
-        });
-        let attempts: Vec<_> = attempts.filter(|it| *it > 0).collect();
-        if attempts.len() < 3 && attempts.iter().all(|it| *it < 2) {
-            faults.push(format!("{image} is given up too soon, after {attempts:?} attempts"));
-        }
-    }
-    faults
+    let too_soon =
+        items.iter().filter(|it| certain_since(world, process, **it, |_| true).is_none());
+    too_soon.map(|it| format!("{} is given up too soon", image_of(process, *it))).collect()
 }
 
-fn is_permanent(words: &str) -> bool {
-    PERMANENT.contains(&words) || words == NEVER_PULLED
+/// What is certain ends the run at its next look, where nothing else happens.
+fn haste(world: &World, plan: &Plan, process: &Process<'_>, told: &Told) -> Option<String> {
+    let config = &process.args.config;
+    let is_quiet = world.seen.is_empty() && world.denied.is_empty() && plan.lives.len() == 1;
+    if !is_quiet || config.stall_timeout.is_some() || config.allow_missing.of(100) > 0 {
+        return None;
+    }
+    let images = (0..config.wanted.len()).map(Item::Image);
+    // The pods of several DaemonSets each try for themselves.
+    let own = (config.groups.len() == 1).then_some(Item::OwnImage);
+    let since = images.chain(own).filter_map(|item| {
+        // One that healed may have done so before it was seen to fail.
+        let names = names_of(world, process, item);
+        let lacks = |node: &ModelNode| !names.iter().any(|it| node.holds(it));
+        certain_since(world, process, item, lacks)
+    });
+    let since = since.min()?;
+    let n_pages = process.n_pages(world) as u32;
+    let requests = world.pace.request * (20 + 6 * config.groups.len() as u32 + 3 * n_pages);
+    let limit = since + LOOK_EVERY + config.interval * 2 + requests;
+    (world.now > limit).then(|| {
+        let late = world.now - since;
+        format!("it ended {late:?} after a failure was certain: {}", told.verdict())
+    })
+}
+
+/// When the failure of an image was certain, on nodes as asked for.
+fn certain_since(
+    world: &World,
+    process: &Process<'_>,
+    item: Item,
+    counts: impl Fn(&ModelNode) -> bool,
+) -> Option<Duration> {
+    let names = names_of(world, process, item);
+    let mut attempts: BTreeMap<&str, u32> = BTreeMap::new();
+    for it in world.failed.iter().filter(|it| names.contains(&it.image)) {
+        let node = world.nodes.values().find(|node| node.uid == it.node_uid);
+        let is_permanent = PERMANENT.contains(&it.words.as_str()) || it.words == NEVER_PULLED;
+        // One that went counted as long as it was there.
+        if !is_permanent || !node.is_none_or(&counts) {
+            continue;
+        }
+        let n = attempts.entry(&it.node_uid).or_default();
+        *n += 1;
+        if *n >= CERTAIN_ATTEMPTS || attempts.len() >= CERTAIN_NODES {
+            return Some(it.at);
+        }
+    }
+    None
+}
+
+/// The names under which pods may have asked for it: a webhook may have rewritten it.
+fn names_of(world: &World, process: &Process<'_>, item: Item) -> [String; 2] {
+    let image = image_of(process, item);
+    [image.to_owned(), world.admitted(image)]
+}
+
+fn image_of<'a>(process: &'a Process<'_>, item: Item) -> &'a str {
+    match item {
+        Item::Image(place) => process.args.config.wanted[place].image.as_written(),
+        Item::OwnImage => OWN_IMAGE,
+    }
 }
 
 /// The exit code is one that the troubles explain.
@@ -181,52 +265,77 @@ fn left_behind(world: &World, process: &Process<'_>, told: &Told) -> Vec<String>
         if !process.known.contains(name) && config.owner.is_some() {
             continue;
         }
-        let is_told = told.lines.iter().any(|it| it.contains(&format!("`{name}` may be left")));
-        let was_refused = process.asked(world).iter().rev().take(40).any(|it| !it.is_ok);
-        if !(is_told && was_refused) && !world.has_stragglers() {
+        let is_told = told.says(&format!("`{name}` may be left"));
+        let was_refused = process.asked(world).any(|it| !it.is_ok);
+        if !(world.has_stragglers() || is_told && was_refused) {
             faults.push(format!("{name} is left, which nobody says"));
-        }
-        if set.owner().is_none() && config.owner.is_some() && world.gone_owners.is_empty() {
-            faults.push(format!("{name} has no owner"));
-        }
-        if !set.annotations().contains_key("prepull.dev/expires") {
-            faults.push(format!("{name} never expires"));
         }
     }
     faults
 }
 
-/// Nothing that is another's was touched, but for leftovers of the release that have expired.
-fn others(world: &World, process: &Process<'_>) -> Vec<String> {
-    let config = &process.args.config;
-    let is_wrong = |it: &&Change| {
-        let is_leftover = it.verb == Verb::Delete && it.has_expired && it.release == config.name;
-        it.process == process.place && it.run != config.id && !is_leftover
+/// Expired leftovers of the release are removed by a run that makes something.
+fn leftovers(world: &World, plan: &Plan, process: &Process<'_>) -> Vec<String> {
+    let rights = ["list daemonsets", "delete daemonset"];
+    let may = !rights.iter().any(|it| world.denied.contains(*it));
+    let has_made = world.changes.iter().any(|it| it.process == process.place);
+    let is_ready = process.outcome() == Some(&Outcome::Ready);
+    if plan.weather == Weather::Foul || !may || !has_made || !is_ready {
+        return vec![];
+    }
+    let started = epoch() + process.started;
+    let is_left = |set: &&Set| {
+        set.labels().get(NAME_LABEL) == Some(&process.args.config.name)
+            && set.expires().is_some_and(|it| it < started)
     };
-    let wrong = world.changes.iter().filter(is_wrong);
-    wrong.map(|it| format!("it touched what is not its: {it:?}")).collect()
+    let left = world.sets.values().filter(is_left);
+    left.map(|it| format!("leftover {} is still there", it.name())).collect()
+}
+
+/// It writes what is its own, with its owner and the right expiry, and touches nothing that is
+/// another's but leftovers of the release that have expired.
+fn writes(world: &World, plan: &Plan, process: &Process<'_>) -> Vec<String> {
+    let config = &process.args.config;
+    let owner = config.owner.as_ref().map(|it| it.uid.as_str());
+    let expires = epoch() + process.deadline(plan) + EXPIRY_GRACE;
+    let is_fine = |it: &Change| match it.verb {
+        Verb::Create => {
+            let off = it.expires.map(|it| match it.duration_since(expires) {
+                Ok(late) => late,
+                Err(early) => early.duration(),
+            });
+            it.run == config.id
+                && it.release == config.name
+                && it.owner.as_deref() == owner
+                && off.is_some_and(|it| it <= EXPIRY_SLACK)
+        }
+        Verb::Delete => it.run == config.id || it.has_expired && it.release == config.name,
+        Verb::Patch => it.run == config.id,
+    };
+    let wrong = world.changes.iter().filter(|it| it.process == process.place && !is_fine(it));
+    let mut faults: Vec<_> =
+        wrong.map(|it| format!("it wrote what it should not: {it:?}")).collect();
+    let deletes_pods = process.asked(world).any(|it| it.request == "delete pod");
+    if deletes_pods && config.stall_timeout.is_none() {
+        faults.push("it deleted a pod without `--stall-timeout`".into());
+    }
+    faults
 }
 
 /// It ends in time, counted from the start of the Job as soon as that is known, and after a
 /// signal.
 fn time(world: &World, plan: &Plan, process: &Process<'_>, told: &Told) -> Vec<String> {
     let mut faults = vec![];
-    let life = &plan.lives[process.life];
-    let timeout = process.args.config.timeout;
-    let deadline = match process.job_known {
-        Some(known) => (life.at + timeout).max(known),
-        None => process.started + timeout,
-    };
+    let deadline = process.deadline(plan).max(process.job_known.unwrap_or_default());
     if world.now > deadline + OVERTIME {
         let late = world.now - deadline;
         faults.push(format!("it ended {late:?} after its deadline: {}", told.verdict()));
     }
     if let Some(at) = process.signalled {
-        let in_flight =
-            match process.asked(world).iter().all(|it| it.is_ok) && world.seen.is_empty() {
-                true => Duration::ZERO,
-                false => LONGEST_REQUEST,
-            };
+        let in_flight = match process.asked(world).all(|it| it.is_ok) && world.seen.is_empty() {
+            true => Duration::ZERO,
+            false => LONGEST_REQUEST,
+        };
         if world.now > at + SIGNALLED_FOR + in_flight {
             faults.push(format!("it ended {:?} after a signal", world.now - at));
         }
@@ -246,8 +355,8 @@ fn requests(world: &World, process: &Process<'_>) -> Vec<String> {
     let n_looks = (took / 3000) as usize + 1;
     let n_sets = config.groups.len();
     let n_nodes = world.nodes.len() + world.replaced.len();
-    let n_pages = (n_nodes * n_sets).max(world.events.len()) / world.page + 1;
-    let n_failed = process.asked(world).iter().filter(|it| !it.is_ok).count();
+    let n_pages = process.n_pages(world);
+    let n_failed = process.asked(world).filter(|it| !it.is_ok).count();
     let n_patches = match config.max_nodes_at_once {
         Some(_) => 2 * n_sets * n_nodes,
         None => 4 * n_sets,
@@ -267,6 +376,16 @@ fn requests(world: &World, process: &Process<'_>) -> Vec<String> {
     }
     if n_failed > most_failed {
         faults.push(format!("{n_failed} failed requests are more than {most_failed}"));
+    }
+    let mut failed: BTreeMap<(&str, &str), Vec<Duration>> = BTreeMap::new();
+    for it in process.asked(world).filter(|it| !it.is_ok) {
+        failed.entry((it.request, &it.about)).or_default().push(it.at);
+    }
+    for ((request, about), at) in failed {
+        let is_busy = |it: &[Duration]| it[BUSY - 1] - it[0] < Duration::from_secs(1);
+        if at.windows(BUSY).any(is_busy) {
+            faults.push(format!("`{request} {about}` failed {BUSY} times within a second"));
+        }
     }
     faults
 }
@@ -317,8 +436,24 @@ fn window(_: &World, _: &Plan, processes: &[Process<'_>]) -> Vec<String> {
 
 impl Process<'_> {
     /// Its requests.
-    pub fn asked<'a>(&self, world: &'a World) -> Vec<&'a Request> {
-        world.requests.iter().filter(|it| it.process == self.place).collect()
+    fn asked<'a>(&self, world: &'a World) -> impl Iterator<Item = &'a Request> {
+        let place = self.place;
+        world.requests.iter().filter(move |it| it.process == place)
+    }
+
+    /// When its time is over, as far as it can know.
+    fn deadline(&self, plan: &Plan) -> Duration {
+        let timeout = self.args.config.timeout;
+        match self.job_known {
+            Some(_) => plan.lives[self.life].at + timeout,
+            None => self.started + timeout,
+        }
+    }
+
+    /// An upper bound of the pages of a LIST.
+    fn n_pages(&self, world: &World) -> usize {
+        let n_nodes = world.nodes.len() + world.replaced.len();
+        (n_nodes * self.args.config.groups.len()).max(world.events.len()) / world.page + 1
     }
 
     /// What the nodes lacked that it took for ready, at the moment it looked.
@@ -351,6 +486,10 @@ impl Process<'_> {
 }
 
 impl Told {
+    pub fn says(&self, words: &str) -> bool {
+        self.lines.iter().any(|it| it.contains(words))
+    }
+
     pub fn verdict(&self) -> &str {
         self.lines.last().map(String::as_str).unwrap_or_default()
     }
