@@ -200,11 +200,10 @@ impl World {
                 continue;
             }
             let node = self.nodes.get_mut(&pod.node).expect("looked up before");
-            if node.pulls == Pulls::OneByOne
-                && node.busy_until > now {
-                    (pod.stage, pod.next) = (Stage::Look(place), Some(node.busy_until));
-                    return;
-                }
+            if node.pulls == Pulls::OneByOne && node.busy_until > now {
+                (pod.stage, pod.next) = (Stage::Look(place), Some(node.busy_until));
+                return;
+            }
             pod.containers[place].version = self.version(&pod.containers[place].image);
             let takes = self.answer(&pod.node, &pod.containers[place].image).takes;
             let node = self.nodes.get_mut(&pod.node).expect("looked up before");
