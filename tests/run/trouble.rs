@@ -1,145 +1,349 @@
-//! Runs whose pods are not made or get no further, and what may be missing.
+//! What is allowed to be missing, pods that are refused, pods that get no further, and what of
+//! that is told.
 
 use std::time::Duration;
 
+use prepull::evidence::{Event, EventMetadata, ObjectReference};
 use serde_json::json;
 
-use crate::bench::{args, nodes, run};
-use crate::model::{Happening, Pull, World};
+use crate::bench::{Ended, args, args_with, attempt, nodes, run};
+use crate::model::{Fault, FaultKind, Happening, ModelEvent, Pull, Shared, World};
 
-const NOT_FOUND: &str = "failed to pull and unpack image \"q.io/a:1\": failed to resolve reference \
-                         \"q.io/a:1\": q.io/a:1: not found";
+const NOT_FOUND: &str = "rpc error: code = NotFound desc = failed to pull and unpack image \
+                         \"q.io/a:1\": failed to resolve image: q.io/a:1: not found";
+const AWAY: &str = "dial tcp 10.0.0.9:443: i/o timeout";
+const QUOTA: &str = "exceeded quota: few, requested: pods=1, used: pods=5, limited: pods=5";
 
-/// Three nodes, and the image is not to be had on these.
-fn missing_on(names: &[&str]) -> World {
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Three nodes, where the image can not be pulled on these.
+fn failing_on(names: &[&str]) -> World {
     let mut world = nodes(3);
     for name in names {
-        let place = ((*name).to_owned(), "q.io/a:1".to_owned());
-        world.registry_at.insert(place, Pull::fails(NOT_FOUND));
+        let at = ((*name).to_owned(), "q.io/a:1".to_owned());
+        world.registry_at.insert(at, Pull::fails(NOT_FOUND));
     }
     world
-}
-
-// === Pods that are not made ===
-
-#[test]
-fn pods_that_are_refused_again_and_again_end_it() {
-    for (words, advice) in [
-        ("exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0", "raise the quota"),
-        ("violates PodSecurity \"restricted:latest\": runAsUser=0", "security contexts"),
-    ] {
-        let mut world = nodes(3);
-        world.refuses_pods = Some(words);
-        let ended = run(&world.share(), &args("q.io/a:1"));
-        ended.expect(1, &["cannot make its pods on 3 nodes", words, advice]);
-        let took = ended.took.as_secs();
-        assert!((20..=60).contains(&took), "{took} s");
-    }
-}
-
-#[test]
-fn a_refusal_that_passes_is_waited_for() {
-    let mut world = nodes(3);
-    world.refuses_pods = Some("exceeded quota: q");
-    world.at(15, Happening::RefusePods(None));
-    run(&world.share(), &args("q.io/a:1")).expect(0, &["ready"]);
-}
-
-#[test]
-fn a_refusal_of_others_is_none_of_ours() {
-    let mut world = nodes(3);
-    let set = json!({
-        "metadata": {"name": "other", "labels": {}},
-        "spec": {"template": {"metadata": {"labels": {}}, "spec": {"containers": []}}}
-    });
-    world.plant(set);
-    world.registry.insert("q.io/a:1".into(), Pull::after(100));
-    let ended = run(&world.share(), &args("q.io/a:1"));
-    ended.expect(0, &["ready"]);
 }
 
 // === What may be missing ===
 
 #[test]
-fn so_many_nodes_may_lack_an_image() {
-    for (allowed, names, exit) in [
+fn so_many_nodes_may_lack_images() {
+    for (allowed, failing, exit) in [
         ("0", &["n2"][..], 1),
         ("1", &["n2"], 0),
-        ("34%", &["n2", "n3"], 0),
-        ("33%", &["n2"], 0),
-        ("1", &["n2", "n3"], 1),
-        ("2", &["n1", "n2", "n3"], 1),
-        ("100%", &["n1", "n2", "n3"], 0),
+        ("1", &["n1", "n2"], 1),
+        ("34%", &["n1", "n2"], 0),
+        ("33%", &["n1", "n2"], 1),
+        ("3", &["n1", "n2", "n3"], 0),
     ] {
-        let line = format!("--allow-missing {allowed} q.io/a:1");
-        let ended = run(&missing_on(names).share(), &args(&line));
-        assert_eq!(ended.exit, exit, "{allowed} with {names:?}: {:#?}", ended.lines);
-        if exit == 0 {
-            for name in names {
-                let why = ended.report["nodes"]["forgiven"][name].as_str().unwrap_or_default();
-                assert!(why.contains("not found"), "{name}: {why}");
-            }
-            assert!(ended.verdict().contains("forgiven"), "{}", ended.verdict());
-            assert!(ended.took < Duration::from_secs(60), "{:?}", ended.took);
+        let line = format!("--allow-missing {allowed} q.io/a:1 q.io/b:1");
+        let ended = run(&failing_on(failing).share(), &args(&line));
+        assert_eq!(ended.exit, exit, "{allowed}: {:#?}", ended.lines);
+        let forgiven = ended.report["nodes"]["forgiven"].as_object().expect("an object");
+        let n_forgiven = if exit == 0 { failing.len() } else { 0 };
+        assert_eq!(forgiven.len(), n_forgiven, "{allowed}: {forgiven:?}");
+        for (name, why) in forgiven {
+            assert!(failing.contains(&name.as_str()), "{name}");
+            let why = why.as_str().expect("a reason");
+            assert!(why.starts_with("allowed to lack images: ") && why.contains("not found"));
         }
     }
 }
 
-/// Images that can be had are waited for, on the nodes that may lack another too.
+/// One after the other, and each time it is but one.
 #[test]
-fn what_may_be_missing_keeps_nothing_else_off_a_node() {
-    let mut world = missing_on(&["n2"]);
-    world.registry_at.insert(("n2".into(), "q.io/b:1".into()), Pull::after(90));
-    let world = world.share();
-    run(&world, &args("--allow-missing 1 q.io/a:1 q.io/b:1")).expect(0, &["ready", "n2"]);
-    assert!(world.borrow().nodes["n2"].holds("q.io/b:1"));
+fn nodes_that_lacked_images_before_count() {
+    for (allowed, exit) in [("1", 1), ("2", 0)] {
+        let mut world = failing_on(&["n2"]);
+        world.registry_at.insert(("n3".into(), "q.io/a:1".into()), Pull::fails(AWAY));
+        world.at(60, Happening::RegistryAt("n3", "q.io/a:1", Pull::fails(NOT_FOUND)));
+        let ended = run(&world.share(), &args(&format!("--allow-missing {allowed} q.io/a:1")));
+        assert_eq!(ended.exit, exit, "{allowed}: {:#?}", ended.lines);
+        assert!(ended.took > seconds(60));
+    }
 }
 
 #[test]
-fn at_the_deadline_so_many_nodes_may_be_unfinished() {
-    for (allowed, exit) in [("1", 0), ("0", 3)] {
+fn at_the_deadline_so_many_may_lack_images_too() {
+    for (allowed, exit) in [("0", 3), ("1", 0)] {
         let mut world = nodes(3);
-        let slow = Pull::after(1000);
-        world.registry_at.insert(("n2".into(), "q.io/a:1".into()), slow);
+        world.registry_at.insert(("n2".into(), "q.io/a:1".into()), Pull::after(1000));
         let line = format!("--timeout 60s --allow-missing {allowed} q.io/a:1");
-        run(&world.share(), &args(&line)).expect(exit, &["n2", "the pull has not ended"]);
+        let ended = run(&world.share(), &args(&line));
+        assert_eq!(ended.exit, exit, "{allowed}: {:#?}", ended.lines);
+        assert_eq!(ended.report["nodes"]["forgiven"]["n2"].is_string(), exit == 0);
+        assert!(ended.took >= seconds(60), "{:?}", ended.took);
     }
+}
+
+#[test]
+fn nodes_that_may_lack_one_image_get_the_others() {
+    let mut world = failing_on(&["n1", "n2", "n3"]);
+    world.registry.insert("q.io/slow:1".into(), Pull::after(60));
+    let world = world.share();
+    let ended = run(&world, &args("--allow-missing 3 q.io/a:1 q.io/slow:1"));
+    ended.expect(0, &["ready", "3 nodes"]);
+    assert!(world.borrow().nodes.values().all(|it| it.holds("q.io/slow:1")));
+}
+
+// === Pods that are not made ===
+
+#[test]
+fn pods_that_are_refused_for_a_while_are_not_waited_for() {
+    let mut world = nodes(3);
+    world.refuses_pods = Some(QUOTA);
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(1, &["cannot make its pods on 3 nodes", "exceeded quota: few", "raise the quota"]);
+    // They are asked after when there have been too few for 10 s, and given 20 s more.
+    assert!((30..=50).contains(&ended.took.as_secs()), "{:?}", ended.took);
+}
+
+#[test]
+fn pods_that_are_refused_for_a_moment_are_waited_for() {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(100));
+    world.refuses_pods = Some(QUOTA);
+    // And for another moment later, of a pod that somebody deletes.
+    world.at(25, Happening::RefusePods(None));
+    world.at(70, Happening::RefusePods(Some(QUOTA)));
+    world.at(70, Happening::DeletePod("n2"));
+    world.at(90, Happening::RefusePods(None));
+    run(&world.share(), &args("q.io/a:1")).expect(0, &["ready"]);
+}
+
+fn warning(about: &'static str, uid: &str, reason: &str, message: &str) -> ModelEvent {
+    let event = Event {
+        metadata: EventMetadata { uid: format!("event-about-{uid}") },
+        involved_object: ObjectReference { uid: uid.into(), field_path: String::new() },
+        reason: reason.into(),
+        message: message.into(),
+        count: 9,
+    };
+    ModelEvent { at: Duration::ZERO, kind: "Warning", about, event }
+}
+
+#[test]
+fn pods_of_others_that_are_refused_are_no_concern() {
+    let mut world = nodes(3);
+    // Our own are but late.
+    world.pace.controller = seconds(60);
+    let message = format!("Error creating: pods \"x\" is forbidden: {QUOTA}");
+    world.events.push(warning("DaemonSet", "of-another", "FailedCreate", &message));
+    run(&world.share(), &args("q.io/a:1")).expect(0, &["ready"]);
 }
 
 // === Pods that get no further ===
 
-/// The kubelet tries again every five minutes, and a new pod at once.
+/// The registry is away for `n2` until a moment before its second pod, and the back-off of its first
+/// one lasts beyond the deadline by then.
 #[test]
-fn a_pod_that_gets_no_further_while_others_do_is_made_anew() {
-    let stalling = || {
+fn a_pod_that_gets_no_further_is_made_anew_where_that_is_asked_for() {
+    for (line, exit, n_deleted) in [("--stall-timeout 40s ", 0, 2), ("", 3, 0)] {
         let mut world = nodes(3);
-        let away = Pull::fails("dial tcp 10.0.0.1:443: i/o timeout");
-        world.registry_at.insert(("n2".into(), "q.io/a:1".into()), away);
-        // Right after the kubelet has begun to wait for 160 s.
-        world.at(160, Happening::RegistryAt("n2", "q.io/a:1", Pull::after(1)));
-        world.share()
-    };
-    let world = stalling();
-    let without = run(&world, &args("--timeout 20m q.io/a:1"));
-    without.expect(0, &["ready"]);
-    assert_eq!(world.borrow().count("delete pod"), 0);
-    let world = stalling();
-    let with = run(&world, &args("--timeout 20m --stall-timeout 30s q.io/a:1"));
-    with.expect(0, &["ready"]);
-    assert!(with.took < without.took, "{:?} and {:?}", with.took, without.took);
-    // Each time it is given twice as long.
-    let n_deleted = world.borrow().count("delete pod");
-    assert!((2..=3).contains(&n_deleted), "{n_deleted}");
-    assert!(with.says("made anew"), "{:#?}", with.lines);
+        world.registry_at.insert(("n2".into(), "q.io/a:1".into()), Pull::fails(AWAY));
+        world.at(115, Happening::RegistryAt("n2", "q.io/a:1", Pull::after(1)));
+        let world = world.share();
+        let ended = run(&world, &args(&format!("{line}--timeout 145s q.io/a:1")));
+        assert_eq!(ended.exit, exit, "{:#?}", ended.lines);
+        assert_eq!(world.borrow().count("delete pod"), n_deleted);
+        assert_eq!(ended.says("are made anew"), n_deleted > 0, "{:#?}", ended.lines);
+    }
 }
 
 #[test]
-fn where_nobody_gets_further_nothing_is_made_anew() {
+fn pods_that_are_all_as_slow_are_left() {
     let mut world = nodes(3);
-    world.registry.insert("q.io/a:1".into(), Pull::fails("dial tcp: i/o timeout"));
+    world.registry.insert("q.io/a:1".into(), Pull::after(200));
     let world = world.share();
-    run(&world, &args("--stall-timeout 20s q.io/a:1")).expect(3, &["i/o timeout"]);
+    run(&world, &args("--stall-timeout 30s q.io/a:1")).expect(0, &["ready"]);
     assert_eq!(world.borrow().count("delete pod"), 0);
+}
+
+/// After 1, 2 and 4 minutes.
+#[test]
+fn each_time_a_pod_is_given_twice_as_long() {
+    let mut world = nodes(3);
+    world.breaks_pulls_off = true;
+    world.registry_at.insert(("n2".into(), "q.io/a:1".into()), Pull::after(10_000));
+    let world = world.share();
+    let ended = run(&world, &args("--timeout 11m --stall-timeout 1m q.io/a:1"));
+    ended.expect(3, &["n2"]);
+    assert_eq!(world.borrow().count("delete pod"), 3);
+}
+
+// === What is told ===
+
+/// A run in two tries: the first is killed when its pods are there, and then this is told of the
+/// one on `n2`.
+fn after_a_warning(world: World, line: &str, reason: &str, message: &str) -> (Shared, Ended) {
+    let world = world.share();
+    world.borrow_mut().kill_after = Some(7);
+    assert!(attempt(&world, &args(line)).is_killed);
+    let pod = world.borrow().pods.values().find(|it| it.node == "n2").map(|it| it.uid.clone());
+    let event = warning("Pod", &pod.expect("a pod on n2"), reason, message);
+    world.borrow_mut().events.push(event);
+    world.borrow_mut().kill_after = None;
+    let ended = run(&world, &args(line));
+    (world, ended)
+}
+
+#[test]
+fn a_pull_secret_that_does_not_exist_is_named() {
+    let mut world = nodes(3);
+    let refused = "failed to authorize: failed to fetch anonymous token: unexpected status from \
+                   GET request to https://q.io/token: 401 Unauthorized";
+    world.registry.insert("q.io/a:1".into(), Pull::fails(refused));
+    let reason = "FailedToRetrieveImagePullSecret";
+    let message = "Unable to retrieve some image pull secrets (pull, push); attempting to pull the \
+                   image may not succeed.";
+    let (_, ended) = after_a_warning(world, "q.io/a:1", reason, message);
+    ended.expect(1, &["secrets `pull`, `push` do not exist in namespace `default`"]);
+}
+
+#[test]
+fn what_keeps_a_pod_from_starting_is_told() {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/prepull:1".into(), Pull::after(1000));
+    let (reason, message) = ("FailedCreatePodSandBox", "plugin type=\"bridge\" failed");
+    let (_, ended) = after_a_warning(world, "--timeout 60s q.io/a:1", reason, message);
+    assert_eq!(ended.exit, 3);
+    assert!(
+        ended.says("FailedCreatePodSandBox: plugin type=\"bridge\" failed"),
+        "{:#?}",
+        ended.lines
+    );
+}
+
+#[test]
+fn pods_on_nodes_that_are_not_ready_are_named() {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(60));
+    world.at(20, Happening::SetReady("n2", false));
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert!(ended.says("pods on nodes that are not ready stay"), "{:#?}", ended.lines);
+    assert!(ended.says("on n2: remove them with `kubectl "), "{:#?}", ended.lines);
+}
+
+/// A finalizer keeps it for a while, and for longer than a run waits.
+#[test]
+fn a_deleted_puller_is_waited_for_until_it_is_gone() {
+    for (stays, is_told) in [(3, false), (100, true)] {
+        let mut world = nodes(2);
+        world.registry.insert("q.io/a:1".into(), Pull::after(20));
+        let world = world.share();
+        world.borrow_mut().kill_after = Some(6);
+        assert!(attempt(&world, &args("q.io/a:1")).is_killed);
+        world.borrow_mut().kill_after = None;
+        for set in world.borrow_mut().sets.values_mut() {
+            set.object["metadata"]["finalizers"] = json!(["example.org/wait"]);
+        }
+        let ended = {
+            let began = world.borrow().now;
+            // What the second try takes without a finalizer, and so long more.
+            world.borrow_mut().script.push((began + seconds(24 + stays), Happening::DeleteSets));
+            attempt(&world, &args("q.io/a:1"))
+        };
+        ended.expect(0, &["ready"]);
+        assert_eq!(ended.says("may be left"), is_told, "{stays}: {:#?}", ended.lines);
+        let world = world.borrow();
+        assert_eq!(world.sets.is_empty(), !is_told, "{stays}");
+    }
+}
+
+#[test]
+fn warnings_of_the_api_server_are_told() {
+    let mut world = nodes(1);
+    world.warnings = vec!["would violate PodSecurity".into(), "unknown field".into()];
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    for warning in ["would violate PodSecurity", "unknown field"] {
+        assert!(ended.says(&format!("warning from the API server: {warning}")));
+    }
+}
+
+#[test]
+fn a_short_name_on_a_cri_o_node_is_told() {
+    let mut world = nodes(2);
+    world.nodes.values_mut().for_each(|it| it.runtime = "cri-o://1.33.0".into());
+    let ended = run(&world.share(), &args("a:1 q.io/b:1"));
+    ended.expect(0, &["ready"]);
+    let told: Vec<_> = ended.lines.iter().filter(|it| it.contains("names no registry")).collect();
+    assert!(told.len() == 1 && told[0].contains("`a:1`"), "{told:?}");
+}
+
+// === Where the pods go ===
+
+#[test]
+fn a_tainted_node_is_pulled_on_where_its_taint_is_tolerated() {
+    for tolerations in [r#"[{"operator": "Exists"}]"#, "[]"] {
+        let mut world = nodes(2);
+        world.at(0, Happening::Taint("n2", "gpu"));
+        let world = world.share();
+        world.borrow_mut().advance(seconds(1));
+        let settings = format!(r#"{{"puller": {{"tolerations": {tolerations}}}}}"#);
+        let ended = run(&world, &args_with("q.io/a:1", &settings));
+        ended.expect(0, &["ready"]);
+        let is_tolerated = tolerations != "[]";
+        assert_eq!(world.borrow().nodes["n2"].holds("q.io/a:1"), is_tolerated);
+        assert_eq!(ended.says("taint `gpu` is not tolerated: n2"), !is_tolerated);
+    }
+}
+
+#[test]
+fn a_percentage_is_one_of_the_eligible_nodes() {
+    let mut world = nodes(10);
+    world.registry.insert("q.io/a:1".into(), Pull::after(3));
+    for name in ["n01", "n02", "n03", "n04", "n05", "n06"] {
+        world.nodes.get_mut(name).expect("one of ten").cordoned = true;
+    }
+    let world = world.share();
+    run(&world, &args("--max-nodes-at-once 50% q.io/a:1")).expect(0, &["4 nodes"]);
+    assert_eq!(world.borrow().most_unfinished, 2);
+}
+
+// === Second tries ===
+
+/// Other pull secrets make other pods, although the containers and the nodes are the same.
+#[test]
+fn a_puller_of_another_spec_is_replaced() {
+    let of = |secret: &str| {
+        let settings = format!(r#"{{"puller": {{"imagePullSecrets": [{{"name": "{secret}"}}]}}}}"#);
+        args_with("q.io/a:1", &settings)
+    };
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(20));
+    let world = world.share();
+    world.borrow_mut().kill_after = Some(6);
+    assert!(attempt(&world, &of("old")).is_killed);
+    world.borrow_mut().kill_after = None;
+    let ended = run(&world, &of("new"));
+    ended.expect(0, &["ready"]);
+    assert!(!ended.says("took over"), "{:#?}", ended.lines);
+    assert_eq!(world.borrow().count("create daemonset"), 2);
+}
+
+#[test]
+fn nodes_are_counted_once_although_their_list_was_begun_anew() {
+    let mut world = nodes(5);
+    world.page = 2;
+    world.faults.push(Fault {
+        request: "list nodes continue",
+        skip: 1,
+        times: 1,
+        kind: FaultKind::Status {
+            code: 410,
+            message: "the continue token has expired",
+            retry_after: None,
+        },
+    });
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["5 nodes"]);
+    let report = &ended.report;
+    assert_eq!((&report["nodes"]["total"], &report["images"][0]["absent"]), (&json!(5), &json!(5)));
 }
 
 #[test]
@@ -153,17 +357,4 @@ fn without_the_right_to_delete_pods_they_are_left() {
     ended.expect(3, &["n2", "i/o timeout"]);
     assert_eq!(world.borrow().count("delete pod"), 1);
     assert!(ended.says("left as they are"), "{:#?}", ended.lines);
-}
-
-// === The end ===
-
-#[test]
-fn pods_on_nodes_that_are_not_ready_are_named_with_the_command_that_removes_them() {
-    let mut world = nodes(3);
-    world.registry_at.insert(("n2".into(), "q.io/a:1".into()), Pull::after(1000));
-    world.at(15, Happening::SetReady("n2", false));
-    let ended = run(&world.share(), &args("q.io/a:1"));
-    ended.expect(0, &["ready"]);
-    assert!(ended.says("on n2"), "{:#?}", ended.lines);
-    assert!(ended.says("delete pods --selector prepull.dev/run="), "{:#?}", ended.lines);
 }
