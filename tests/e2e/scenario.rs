@@ -158,7 +158,7 @@ impl Scenario {
         self.push_sized(image, "1MB", arguments)
     }
 
-    fn push_sized(&self, image: &str, size: &str, arguments: &[&str]) -> String {
+    pub fn push_sized(&self, image: &str, size: &str, arguments: &[&str]) -> String {
         let arguments: Vec<_> = ["push", image, size].iter().chain(arguments).copied().collect();
         let reference = cluster().hack(&arguments);
         let reference = reference.trim();

@@ -194,7 +194,8 @@ func cutShort(w *spoiltLayer, data []byte) (int, error) {
 }
 
 // stop sends nothing more from the middle of the layer on, until the other side ends the connection.
-// Of a pull of which nothing ever came, containerd 2.4 does not say that it makes no progress.
+// containerd 2.4 gives up on such a pull, but for ever waits for one of which it has written nothing
+// yet, and it writes a mebibyte at a time: the layer has to be larger than two.
 func stop(w *spoiltLayer, data []byte) (int, error) {
 	if n, err := w.sendFirstHalf(data); n == len(data) || err != nil {
 		return n, err
