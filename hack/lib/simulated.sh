@@ -70,10 +70,10 @@ start_simulated() {
 	# By default these send 20 and 50 requests a second, and a thousand nodes would take minutes.
 	# Without a port of their own they need none of the machine's.
 	local flags=(--kube-api-qps 1000 --kube-api-burst 2000 --secure-port 0 "${gates[@]}")
-	# On a busy machine kwok's heartbeats may be late, which is no reason to take nodes for lost.
-	# Nodes that are not ready get their second taint one in ten seconds by default.
+	# Simulated nodes send no heartbeats, and are not lost for that. Nodes that are not ready get
+	# their second taint one in ten seconds by default.
 	start_controller_manager "${flags[@]}" --concurrent-daemonset-syncs 8 \
-		--node-monitor-grace-period 10m --node-eviction-rate 1000 --secondary-node-eviction-rate 1000
+		--node-monitor-grace-period 24h --node-eviction-rate 1000 --secondary-node-eviction-rate 1000
 	start_scheduler "${flags[@]}"
 	start_daemon kwok control "$KWOK" \
 		--config "$HACK/lib/stages.yaml" --kubeconfig "$PKI/kwok.kubeconfig" \

@@ -22,7 +22,7 @@ enum Ways {
 }
 
 /// Everything that a pod spec and a node may say to decide, and the ways that it can.
-const FORMS: [(&str, Ways); 53] = [
+const FORMS: [(&str, Ways); 55] = [
     ("nodeSelector", Both),
     ("In", Both),
     ("In, label absent", Against),
@@ -31,7 +31,9 @@ const FORMS: [(&str, Ways); 53] = [
     ("NotIn, label absent", For),
     ("NotIn, empty value", Both),
     ("Exists", Both),
+    ("Exists, empty label", For),
     ("DoesNotExist", Both),
+    ("DoesNotExist, empty label", Against),
     ("Gt", Both),
     ("Gt, equal", Against),
     ("Gt, label absent", Against),
@@ -215,6 +217,7 @@ fn forms_of_expression(it: &NodeSelectorRequirement, node: &Node) -> Vec<String>
         ("Gt" | "Lt", Some(label)) if !is_integer(label) => says("label no integer"),
         ("Gt" | "Lt", Some(label)) if integer(label) == integer(&it.values[0]) => says("equal"),
         ("In" | "NotIn", Some(_)) if it.values.iter().any(String::is_empty) => says("empty value"),
+        ("DoesNotExist" | "Exists", Some(label)) if label.is_empty() => says("empty label"),
         _ => vec![operator.clone()],
     }
 }

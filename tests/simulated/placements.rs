@@ -22,7 +22,8 @@ const LABELS: [(&str, &[&str]); 4] = [
     ("zone", &["a", "b", "c"]),
 ];
 /// Those with values more often: they have more forms.
-const OPERATORS: [&str; 13] = [
+const OPERATORS: [&str; 14] = [
+    "DoesNotExist",
     "DoesNotExist",
     "Exists",
     "Exists",

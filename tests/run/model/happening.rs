@@ -5,6 +5,7 @@ use std::time::Duration;
 use prepull::node::Taint;
 use prepull::run::Signal;
 
+use super::node::TOO_MANY_PODS;
 use super::{Lost, ModelNode, Pull, World};
 
 /// Something that happens by itself, and not because a run asks for it.
@@ -89,6 +90,7 @@ impl World {
             return;
         }
         self.seen.extend(happening.name());
+        self.last_change = self.now;
         if let Some(node) = happening.troubles() {
             self.troubled.insert(node.into());
         }
@@ -140,6 +142,8 @@ impl World {
                 pods.for_each(|it| it.evict(now + after));
             }
             Happening::Grant(request) => _ = self.denied.remove(request),
+            // A name is taken once.
+            Happening::Join(node) if self.nodes.contains_key(&node.name) => {}
             Happening::Join(node) => self.join(*node),
             Happening::Label(node, key, value) => {
                 let node = self.node(node);
@@ -189,7 +193,7 @@ impl World {
             }
             Happening::SetRoom(node, has_room) => {
                 let machine = self.node(node);
-                machine.has_room = has_room;
+                (machine.has_room, machine.lack) = (has_room, TOO_MANY_PODS);
                 open(machine);
                 if has_room {
                     self.bind_pods(node);

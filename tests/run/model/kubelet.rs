@@ -23,7 +23,7 @@ pub const NEVER_PULLED: &str = "pull policy Never";
 #[derive(Clone, Debug)]
 pub struct FailedPull {
     pub at: Duration,
-    pub node_uid: String,
+    pub node: String,
     pub image: String,
     /// What the runtime said.
     pub words: String,
@@ -138,7 +138,9 @@ impl World {
     pub fn step_pod(&mut self, pod: &mut ModelPod) -> Fate {
         // The garbage collector of pods, whose nodes are gone.
         let Some(node) = self.nodes.get(&pod.node) else { return Fate::Goes };
-        if node.is_dead() {
+        // It takes no kubelet to remove a pod that has failed.
+        let has_failed = pod.published.phase == "Failed";
+        if node.is_dead() && !has_failed {
             pod.next = None;
             return Fate::Stays;
         }
@@ -160,7 +162,7 @@ impl World {
             }
             Stage::Pulling(place) => self.end_pull(pod, place),
             // The API server is told when the containers have ended.
-            Stage::Remove if node.is_cut_off() => pod.next = None,
+            Stage::Remove if node.is_cut_off() && !has_failed => pod.next = None,
             Stage::Remove => {
                 self.sync_soon();
                 return Fate::Goes;
@@ -241,7 +243,7 @@ impl World {
     fn count_failure(&mut self, pod: &ModelPod, place: usize, words: &str) {
         self.failed.push(FailedPull {
             at: self.now,
-            node_uid: self.nodes[&pod.node].uid.clone(),
+            node: pod.node.clone(),
             image: pod.containers[place].image.clone(),
             words: words.into(),
         });
@@ -267,6 +269,7 @@ impl World {
         let Some(failure) = answer.failure else {
             container.state = Inside::Started;
             node.store(&container.image, container.version, listed_at);
+            self.last_change = now;
             return;
         };
         let image = container.image.clone();

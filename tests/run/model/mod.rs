@@ -96,6 +96,8 @@ pub struct World {
     pub told: Vec<String>,
     /// The most unfinished nodes that DaemonSets were sent to at a time.
     pub most_unfinished: usize,
+    /// When something last happened by itself, or an image arrived.
+    pub last_change: Duration,
     /// The pulls that failed, in their order.
     pub failed: Vec<FailedPull>,
     /// Names of everything out of the ordinary that has come to pass.
@@ -199,6 +201,7 @@ impl World {
             changes: vec![],
             told: vec![],
             most_unfinished: 0,
+            last_change: Duration::ZERO,
             failed: vec![],
             seen: BTreeSet::new(),
             troubled: BTreeSet::new(),

@@ -10,6 +10,8 @@ use prepull::node::{Node, NodeCondition, NodeImage, Placement, Taint, Toleration
 
 use super::{epoch, timestamp};
 
+/// The scheduler's words for a node that runs as many pods as it may.
+pub const TOO_MANY_PODS: &str = "1 Too many pods";
 /// What a kubelet lists at most.
 const LISTED_IMAGES: usize = 50;
 const LISTED_NAMES: usize = 5;
@@ -83,7 +85,7 @@ impl ModelNode {
             ready: true,
             lost: Lost::Dead,
             has_room: true,
-            lack: "1 Too many pods",
+            lack: TOO_MANY_PODS,
             refuses: None,
             pulls: Pulls::OneByOne,
             images: vec![Stored::new("registry.k8s.io/pause:3.10", Duration::ZERO)],

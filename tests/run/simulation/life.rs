@@ -28,6 +28,8 @@ const TIME_TO_LIVE: Duration = Duration::from_secs(300);
 const BACKOFF: Duration = Duration::from_secs(10);
 /// The garbage collector's time to notice that an owner is gone.
 const COLLECTOR: Duration = Duration::from_secs(2);
+/// What was asked for has been done by then, however late, and collected.
+const STRAGGLERS: Duration = Duration::from_secs(100);
 /// More steps than any process makes: one that makes more goes round in circles.
 const MANY_STEPS: usize = 200_000;
 
@@ -104,6 +106,9 @@ pub fn live(plan: &mut Plan, trace: Option<Vec<String>>) -> Lived {
         }
     }
     while theatre.go_on() {}
+    if theatre.world.borrow().has_stragglers() {
+        theatre.world.borrow_mut().advance(STRAGGLERS);
+    }
     theatre.faults.extend(rules::at_the_end(&theatre.world.borrow(), plan, &theatre.processes));
     let Theatre { world, told, faults, processes, .. } = theatre;
     drop(processes);

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prepull::args::RunArgs;
-use prepull::cluster::{Cluster, Page};
+use prepull::cluster::{ApiError, Cluster, Page};
 use prepull::evidence::Pod;
 use prepull::puller::RUN_LABEL;
 use prepull::report::{Report, Verbosity};
@@ -82,6 +82,10 @@ enum Next {
     /// The request arrives at the API server.
     Send(Call),
     Nothing,
+}
+
+fn is_refused(answer: &Result<Answer, ApiError>) -> bool {
+    answer.as_ref().is_err_and(|it| !it.is_transient())
 }
 
 /// What a process that has ended leaves to read.
@@ -203,7 +207,8 @@ impl<'a> Process<'a> {
         }
         self.has_answer |= answered.as_ref().map_or_else(|it| it.code().is_some(), |_| true);
         match (call, &answered) {
-            (Call::CreatePuller(manifest), _) => {
+            // One that was refused is none.
+            (Call::CreatePuller(manifest), answer) if !is_refused(answer) => {
                 self.known.insert(manifest.metadata.name.clone());
             }
             (_, Ok(Answer::Puller(it))) => _ = self.known.insert(it.metadata.name.clone()),

@@ -31,6 +31,9 @@ const CERTAIN_ATTEMPTS: u32 = 2;
 const CERTAIN_NODES: usize = 3;
 /// Pods are looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// The kubelet tells of a pull at its next sync, up to 15 s later; a node that is full is forgiven
+/// after 30 s, and one that is none any more is found out after 30 s without progress.
+const SOON: Duration = Duration::from_secs(60);
 /// A DaemonSet may be removed by others so long after the deadline of its run.
 const EXPIRY_GRACE: Duration = Duration::from_secs(120);
 /// Times are written in whole seconds.
@@ -86,6 +89,7 @@ pub fn of_process(world: &World, plan: &Plan, process: &Process<'_>, told: &Told
     faults.extend(nothing_to_do(world, process));
     faults.extend(certainty(world, process));
     faults.extend(haste(world, plan, process, told));
+    faults.extend(pace(world, plan, process));
     faults.extend(exit(world, plan, process, told));
     faults.extend(left_behind(world, process, told));
     faults.extend(leftovers(world, plan, process));
@@ -164,7 +168,8 @@ fn certainty(world: &World, process: &Process<'_>) -> Vec<String> {
 /// What is certain ends the run at its next look, where nothing else happens.
 fn haste(world: &World, plan: &Plan, process: &Process<'_>, told: &Told) -> Option<String> {
     let config = &process.args.config;
-    let is_quiet = world.seen.is_empty() && world.denied.is_empty() && plan.lives.len() == 1;
+    let is_alone = plan.lives.len() == 1 && process.place == 0;
+    let is_quiet = world.seen.is_empty() && world.denied.is_empty() && is_alone;
     if !is_quiet || config.stall_timeout.is_some() || config.allow_missing.of(100) > 0 {
         return None;
     }
@@ -178,13 +183,23 @@ fn haste(world: &World, plan: &Plan, process: &Process<'_>, told: &Told) -> Opti
         certain_since(world, process, item, lacks)
     });
     let since = since.min()?;
-    let n_pages = process.n_pages(world) as u32;
-    let requests = world.pace.request * (20 + 6 * config.groups.len() as u32 + 3 * n_pages);
-    let limit = since + LOOK_EVERY + config.interval * 2 + requests;
+    let limit = since + LOOK_EVERY + config.interval * 2 + process.of_requests(world);
     (world.now > limit).then(|| {
         let late = world.now - since;
         format!("it ended {late:?} after a failure was certain: {}", told.verdict())
     })
+}
+
+/// Where nothing goes wrong, it ends soon after the last image came, or the last thing happened.
+fn pace(world: &World, plan: &Plan, process: &Process<'_>) -> Option<String> {
+    let config = &process.args.config;
+    let is_free = config.max_nodes_at_once.is_none() && config.stall_timeout.is_none();
+    if plan.weather != Weather::Fair || !is_free || plan.lives.len() > 1 {
+        return None;
+    }
+    let since = world.last_change.max(process.started);
+    let limit = since + SOON + config.interval * 2 + process.of_requests(world);
+    (world.now > limit).then(|| format!("it ended {:?} after the last change", world.now - since))
 }
 
 /// When the failure of an image was certain, on nodes as asked for.
@@ -197,13 +212,13 @@ fn certain_since(
     let names = names_of(world, process, item);
     let mut attempts: BTreeMap<&str, u32> = BTreeMap::new();
     for it in world.failed.iter().filter(|it| names.contains(&it.image)) {
-        let node = world.nodes.values().find(|node| node.uid == it.node_uid);
+        let node = world.nodes.get(&it.node);
         let is_permanent = PERMANENT.contains(&it.words.as_str()) || it.words == NEVER_PULLED;
         // One that went counted as long as it was there.
         if !is_permanent || !node.is_none_or(&counts) {
             continue;
         }
-        let n = attempts.entry(&it.node_uid).or_default();
+        let n = attempts.entry(&it.node).or_default();
         *n += 1;
         if *n >= CERTAIN_ATTEMPTS || attempts.len() >= CERTAIN_NODES {
             return Some(it.at);
@@ -242,11 +257,10 @@ fn exit(world: &World, plan: &Plan, process: &Process<'_>, told: &Told) -> Vec<S
     if matches!(process.outcome(), Some(Outcome::Stopped)) && !is_signalled {
         faults.push("stopped without a signal".into());
     }
-    let is_blind = ["*", "list nodes"].iter().any(|it| world.denied.contains(*it))
-        || world.seen.contains("fault: 403");
+    let may_not_list = process.asked(world).any(|it| it.request == "list nodes" && !it.is_ok);
     if matches!(process.outcome(), Some(Outcome::Usage { .. }))
         && world.namespace_exists
-        && !is_blind
+        && !may_not_list
     {
         faults.push(format!("wrong usage without a reason: {}", told.verdict()));
     }
@@ -448,6 +462,12 @@ impl Process<'_> {
             Some(_) => plan.lives[self.life].at + timeout,
             None => self.started + timeout,
         }
+    }
+
+    /// What the requests of a look at everything, and of the cleaning up, take at most.
+    fn of_requests(&self, world: &World) -> Duration {
+        let n_sets = self.args.config.groups.len();
+        world.pace.request * (20 + 6 * n_sets + 3 * self.n_pages(world)) as u32
     }
 
     /// An upper bound of the pages of a LIST.
