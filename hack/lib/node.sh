@@ -132,6 +132,8 @@ write_kubelet_config() {
 		failCgroupV1: false
 		failSwapOn: false
 		resolvConf: ""
+		# Tests that run at a time pull more images a second than anybody else.
+		registryPullQPS: 0
 		volumePluginDir: /var/lib/kubelet/volume-plugins
 		# The machine's disk is nobody's business here: no eviction, no collection of images.
 		evictionHard: {imagefs.available: "0%", nodefs.available: "0%", nodefs.inodesFree: "0%"}

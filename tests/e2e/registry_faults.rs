@@ -21,8 +21,9 @@ use crate::scenario::{Scenario, expect_line, verdict};
 use crate::turn::ReservedNodes;
 use crate::words::{Said, expect_pull};
 
-/// Until every pull has failed and backs off: containerd gives a TLS handshake 10 s.
-const FAILURES: Duration = Duration::from_secs(90);
+/// Until every pull has failed and backs off: containerd gives a TLS handshake 10 s and tries again
+/// four times, and the other pull of that pod is told of in the pass after that.
+const FAILURES: Duration = Duration::from_secs(180);
 /// From kubelet's last word about a failure that is certain until the end of the run.
 const SOON: Duration = Duration::from_secs(10);
 /// Until a pod that gets no further has been made anew.

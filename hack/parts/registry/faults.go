@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // A repository with a component such as fault-429 fails in that way for every node, until it has a
@@ -60,9 +62,13 @@ func faults(next http.Handler) http.Handler {
 }
 
 func hasTag(registry http.Handler, repository, tag string) bool {
+	question := httptest.NewRequest(http.MethodHead, "/v2/"+repository+"/manifests/"+tag, nil)
+	// The registry has none for those who do not say that they understand it.
+	for _, it := range []types.MediaType{types.OCIManifestSchema1, types.OCIImageIndex} {
+		question.Header.Add("Accept", string(it))
+	}
 	answer := httptest.NewRecorder()
-	path := "/v2/" + repository + "/manifests/" + tag
-	registry.ServeHTTP(answer, httptest.NewRequest(http.MethodHead, path, nil))
+	registry.ServeHTTP(answer, question)
 	return answer.Code == http.StatusOK
 }
 
