@@ -131,7 +131,8 @@ pub const RULES: [Rule; 18] = [
             "no route to host",
             "tls handshake timeout",
             "unexpected eof",
-            "\": eof",
+            // No name stands behind the quotation mark after a request.
+            "failed to do request: …\": eof",
         ],
         verdict: transient("check that the nodes reach the registry"),
     },
