@@ -316,7 +316,7 @@ fn a_pod_that_stalls_alone_is_made_anew() {
 // === Registries ===
 
 /// Pushes an image whose repository fails in this way for nodes.
-fn faulty(scenario: &Scenario, fault: &str) -> String {
+pub fn faulty(scenario: &Scenario, fault: &str) -> String {
     let image = format!("{}/fault-{fault}/one:1", scenario.ns);
     // Less than half of it arrives where a fault stops it, and containerd counts in mebibytes.
     scenario.push_sized(&image, "3MB", &[]);
@@ -337,7 +337,7 @@ fn faulty_on(scenario: &Scenario, fault: &str, node: &str) -> String {
 }
 
 /// Ends the fault of an image's repository.
-fn mend(image: &str) {
+pub fn mend(image: &str) {
     let (repository, _) = image.rsplit_once(':').expect("it has a tag");
     cluster().hack(&["tag", image, &format!("{repository}:mended")]);
 }
