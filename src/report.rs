@@ -769,6 +769,25 @@ mod tests {
     }
 
     #[test]
+    fn the_last_words_fit_and_begin_with_the_verdict() {
+        let report = Report {
+            version: SCHEMA_VERSION,
+            outcome: "failed",
+            exit_code: 1,
+            elapsed_milliseconds: 0,
+            nodes: NodesReport::default(),
+            images: vec![],
+            failures: vec![],
+            notes: vec!["ä".repeat(1000); 9],
+            verdict: format!("failed: {}", "x".repeat(2000)),
+        };
+        let message = report.termination_message();
+        assert!(message.starts_with(&format!("{}\nnote: ", report.verdict)), "{message}");
+        assert!((4090..=4096).contains(&message.len()), "{}", message.len());
+        assert_eq!(report.event_message().len(), 1024);
+    }
+
+    #[test]
     fn the_exit_code_is_the_outcomes_and_the_judgements() {
         let image = |absent, unknown| ImageReport {
             image: "a".into(),

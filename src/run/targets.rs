@@ -653,6 +653,18 @@ mod tests {
         assert_eq!(targets.unfinished().count(), 2);
     }
 
+    /// The kubelet calls a pod `Running` whose containers crash, whatever the others do.
+    #[test]
+    fn the_phase_of_a_pod_proves_nothing() {
+        for phase in ["Running", "Succeeded", "Failed"] {
+            let mut targets = targets(1);
+            let mut pod = pod("n1", DONE, &[("01-a", WAITS), ("02-b", WAITS)]);
+            pod.status.phase = phase.into();
+            targets.observe_pod(&pod);
+            assert_eq!(targets.n_lacking(), 2, "{phase}");
+        }
+    }
+
     #[test]
     fn one_node_is_certain_after_two_attempts() {
         let mut targets = targets(3);

@@ -188,6 +188,17 @@ fn nothing_that_others_write_breaks_a_line() {
     run(&world.share(), &args(&images)).expect(1, &["first second: manifest unknown"]);
 }
 
+#[test]
+fn no_control_character_comes_out() {
+    let (mut world, images) = ten_images(1, 0);
+    world
+        .registry
+        .insert("q.io/bad:1".into(), Pull::fails("\u{1b}[31m\ta\u{7}\u{9b}b: name unknown"));
+    let ended = run(&world.share(), &args(&images));
+    ended.expect(1, &["[31m a b: name unknown"]);
+    assert!(ended.lines.iter().all(|it| !it.contains(char::is_control)), "{:?}", ended.lines);
+}
+
 /// What ended the run comes first, however many nodes wait for something else.
 #[test]
 fn the_verdict_names_the_certain_failure() {

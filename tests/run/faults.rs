@@ -128,6 +128,20 @@ fn an_api_server_that_goes_away_is_the_verdict() {
     }
 }
 
+#[test]
+fn a_retry_after_is_honoured() {
+    for code in [429, 503] {
+        let mut world = world();
+        world.faults.push(fault("get daemonset", 2, 1, answer(code, Some(7))));
+        let world = world.share();
+        run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+        let world = world.borrow();
+        let refused = world.requests.iter().position(|it| !it.is_ok).expect("one was refused");
+        let [refused, next] = &world.requests[refused..refused + 2] else { unreachable!() };
+        assert!(next.at >= refused.at + Duration::from_secs(7), "{code}: {next:?}");
+    }
+}
+
 /// Cleaning up has 12 s, whatever the API server asks for.
 #[test]
 fn a_long_retry_after_does_not_carry_the_run_beyond_its_end() {

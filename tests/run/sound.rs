@@ -62,6 +62,16 @@ fn a_run_ends_soon_after_its_last_pull() {
     assert!(ended.took >= pulls);
 }
 
+/// Until its controller has seen it, a DaemonSet wants no pod and has as many.
+#[test]
+fn numbers_that_agree_prove_nothing() {
+    let mut world = nodes(3);
+    world.pace.controller = Duration::from_secs(5);
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready: `q.io/a:1` on 3 nodes"]);
+    assert!(world.borrow().nodes.values().all(|it| it.holds("q.io/a:1")));
+}
+
 #[test]
 fn six_hundred_nodes_are_paged_and_not_named() {
     let mut world = nodes(600);

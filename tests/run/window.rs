@@ -84,6 +84,8 @@ fn a_slow_pull_keeps_its_place() {
     ended.expect(0, &["ready"]);
     assert_eq!(world.borrow().most_unfinished, 1);
     assert!(ended.took > Duration::from_secs(300));
+    // One for each of the others, and none that sends it away.
+    assert_eq!(world.borrow().count("patch daemonset"), 2);
 }
 
 #[test]
@@ -194,6 +196,43 @@ fn a_puller_that_somebody_edits_is_made_anew() {
             assert!(ended.says("edited by someone else"), "{:#?}", ended.lines);
             assert_eq!(world.borrow().count("create daemonset"), 2);
         }
+    }
+}
+
+/// Two nodes; `n2` is slow, and holds another image already, of which a puller that somebody edits
+/// makes its next pod there.
+fn edited(at: u64) -> World {
+    let other = ModelNode::new("n2").with(&["q.io/other:1"]);
+    let mut world = World::of(vec![ModelNode::new("n1"), other]);
+    world.registry.insert("q.io/a:1".into(), Pull::after(60));
+    world.registry_at.insert(("n2".into(), "q.io/a:1".into()), Pull::after(150));
+    world.at(at, Happening::EditSets("q.io/other:1")).at(at, Happening::DeletePod("n2"));
+    world
+}
+
+/// Requests are slow, so that the new pod may be seen before the edit is.
+#[test]
+fn what_the_pods_of_an_edited_puller_showed_does_not_count() {
+    for at in 20..50 {
+        let mut world = edited(at);
+        world.pace.request = Duration::from_secs(6);
+        world.pace.controller = Duration::from_millis(10);
+        let world = world.share();
+        run(&world, &args("q.io/a:1")).expect(0, &["ready: `q.io/a:1` on 2 nodes"]);
+        assert!(world.borrow().nodes["n2"].holds("q.io/a:1"), "edited at {at}");
+    }
+}
+
+/// They have the label of the run, and stay for a while when their DaemonSet is gone.
+#[test]
+fn pods_of_another_daemonset_prove_nothing() {
+    for at in 20..25 {
+        let mut world = edited(at);
+        world.pace.collection = Duration::from_secs(60);
+        world.pace.controller = Duration::from_millis(10);
+        let world = world.share();
+        run(&world, &args("q.io/a:1")).expect(0, &["ready: `q.io/a:1` on 2 nodes"]);
+        assert!(world.borrow().nodes["n2"].holds("q.io/a:1"), "edited at {at}");
     }
 }
 
