@@ -755,6 +755,28 @@ fn a_signal_ends_a_run_without_an_api_server_at_once() {
     assert!(lines[0].starts_with("stopped by a signal after "), "{lines:?}");
 }
 
+#[test]
+fn a_signal_during_a_long_wait_ends_it_at_once() {
+    let fake = Fake::start();
+    fake.world().nodes.push(node("n1"));
+    let url = fake.url();
+    let process = Process::start(&["--server", &url, "--interval", "12s", "a:1"]);
+    let begun = Instant::now();
+    while !fake.requests().iter().any(|it| it.method == "POST" && it.path.ends_with("/daemonsets"))
+    {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it makes no DaemonSet");
+        thread::sleep(Duration::from_millis(20));
+    }
+    // By now it waits.
+    thread::sleep(Duration::from_millis(500));
+    let start = Instant::now();
+    process.terminate();
+    let (code, lines) = process.end();
+    assert_eq!(code, Some(143), "{lines:?}");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(fake.world().daemonsets.is_empty());
+}
+
 /// Cleaning up makes its pauses as ever, although the signal that began it is still known.
 #[test]
 fn cleaning_up_after_a_signal_makes_pauses() {

@@ -151,6 +151,18 @@ fn the_policy_ignore_reports_and_exits_0() {
     ended.expect(0, &["failed: time ran out", "`Ignore`"]);
 }
 
+/// Wrong usage is nobody's bad luck, and who stops a run knows of it.
+#[test]
+fn the_policy_ignore_is_about_failures_alone() {
+    let args = args("--failure-policy Ignore q.io/slow:1");
+    let mut world = slow(1000);
+    world.at(20, Happening::Signal);
+    run(&world.share(), &args).expect(143, &["stopped"]);
+    let mut world = slow(1000);
+    world.namespace_exists = false;
+    run(&world.share(), &args).expect(2, &["does not exist"]);
+}
+
 #[test]
 fn a_container_that_does_not_start_has_its_image() {
     for reason in [

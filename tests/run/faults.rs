@@ -201,8 +201,13 @@ fn a_right_to_delete_that_is_missing_says_what_is_left() {
 #[test]
 fn a_binding_that_is_not_in_force_yet_is_waited_for() {
     let mut world = world();
-    world.faults.push(fault("list nodes", 0, 4, answer(403, None)));
-    run(&world.share(), &args("q.io/a:1")).expect(0, &["ready"]);
+    let message = "nodes is forbidden: User \"system:serviceaccount:apps:demo\" cannot list resource \
+                   \"nodes\" in API group \"\" at the cluster scope";
+    let kind = FaultKind::Status { code: 403, message, retry_after: None };
+    world.faults.push(fault("list nodes", 0, 4, kind));
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert!(!ended.says("nodes may not be listed"), "{:#?}", ended.lines);
 }
 
 #[test]

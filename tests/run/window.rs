@@ -73,6 +73,25 @@ fn stuck_nodes_do_not_stop_the_rest() {
     assert_eq!((&pulled[0]["pulled"], &pulled[1]["pulled"]), (&json!(8), &json!(6)));
 }
 
+/// It leaves the one DaemonSet before another node comes into the other.
+#[test]
+fn a_stuck_node_leaves_all_daemonsets_before_another_comes() {
+    let settings = r#"{
+        "images": ["q.io/a:1", {"image": "q.io/b:1", "tolerations": []}],
+        "puller": {"tolerations": [{"operator": "Exists"}]}
+    }"#;
+    let mut world = pulling(3);
+    for image in ["q.io/a:1", "q.io/b:1"] {
+        let away = Pull::fails("dial tcp 10.0.0.1:443: i/o timeout");
+        world.registry_at.insert(("n1".into(), image.into()), away);
+    }
+    let world = world.share();
+    let ended = run(&world, &args_with("--timeout 8m --max-nodes-at-once 1", settings));
+    ended.expect(3, &["i/o timeout"]);
+    assert_eq!(world.borrow().most_unfinished, 1);
+    assert!(world.borrow().nodes["n3"].holds("q.io/b:1"));
+}
+
 /// A pull that takes its time is none that is stuck: taking its place away would let one more
 /// node pull, because no kubelet breaks a pull off.
 #[test]
