@@ -33,6 +33,9 @@ impl Run<'_> {
         let complete = survey.is_complete();
         let groups = survey.groups.iter().enumerate();
         self.groups = groups.map(|(group, it)| self.group_run(group, &it.lacking)).collect();
+        for (group, found) in self.groups.iter_mut().zip(&survey.groups) {
+            found.eligible.iter().for_each(|(uid, name)| group.targets.know(name, uid));
+        }
         self.survey = Some(survey);
         if n_eligible == 0 {
             return self.finish(Outcome::NoNodes);
@@ -91,8 +94,8 @@ impl Run<'_> {
             seen: PullerStatus::default(),
             n_remakes: 0,
             no_room_since: BTreeMap::new(),
-            n_pods: 0,
-            n_pods_since: self.now.elapsed,
+            n_short: 0,
+            n_short_since: self.now.elapsed,
             refusal: None,
             stalls: BTreeMap::new(),
             with_pod: BTreeSet::new(),

@@ -87,7 +87,7 @@ impl Run<'_> {
                 self.fail(with_advice(err))
             }
             (Phase::Replace { group, .. }, 404 | 409) | (Phase::TakeOver { group }, 404) => {
-                Phase::Create { group }
+                self.replaced(group)
             }
             (Phase::Poll { group } | Phase::Patch { group }, 404) => {
                 self.puller_lost(group, Loss::Deleted)

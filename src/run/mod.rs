@@ -259,11 +259,10 @@ pub struct GroupRun {
     n_remakes: u32,
     /// Since when a node is known to run as many pods as it may.
     no_room_since: BTreeMap<String, Duration>,
-    /// How many targets had pods at the last look, and since when it is no more.
-    n_pods: usize,
-    n_pods_since: Duration,
-    /// Why the DaemonSet can not make pods, and since when.
-    refusal: Option<(String, Duration)>,
+    /// How many unfinished targets had no pod at the last look, and since when it is no fewer.
+    n_short: usize,
+    n_short_since: Duration,
+    refusal: Option<Refusal>,
     /// The nodes that got no further, by name.
     stalls: BTreeMap<String, Stall>,
     /// The nodes that had a pod in the look under way, and how many pods were meant for none that
@@ -272,6 +271,17 @@ pub struct GroupRun {
     n_unplaced: usize,
     /// Since when the DaemonSet is known to want no pod at all.
     empty_since: Option<Duration>,
+}
+
+/// That the DaemonSet can not make pods.
+#[derive(Debug)]
+struct Refusal {
+    message: String,
+    /// Since when it is known.
+    since: Duration,
+    /// How often it was told of by then, and how often up to now.
+    n_at_first: Option<i64>,
+    n_told: i64,
 }
 
 /// A node that gets no further.
@@ -607,18 +617,27 @@ impl<'a> Run<'a> {
         if !self.until_deadline().is_zero() {
             return;
         }
-        // The verdict is about pods, so they are looked at once more, but not for long.
+        // The verdict is about pods, and about nodes that still count, so both are looked at once
+        // more, but not for long.
         let seen = *self.deadline_seen.get_or_insert(self.now.elapsed);
         let looked = self.last_look >= seen;
-        if looked && matches!(self.phase, Phase::Poll { .. }) && self.may_end_unfinished() {
-            self.phase = self.rest();
+        let is_late = self.now.elapsed >= seen + LAST_LOOK;
+        let rechecked = self.last_recheck >= seen || self.sight == Sight::PodsAlone || is_late;
+        if looked && matches!(self.phase, Phase::Poll { .. }) {
+            if !rechecked {
+                self.phase = self.recheck();
+            } else if self.may_end_unfinished() {
+                self.phase = self.rest();
+            }
         }
         match &self.phase {
             Phase::Poll { .. } if !looked => self.phase = self.look(),
             Phase::Events { .. }
             | Phase::Pods { .. }
-            | Phase::Survey { purpose: Purpose::Closing, .. }
-                if self.now.elapsed < seen + LAST_LOOK => {}
+            | Phase::Recheck { .. }
+            | Phase::Refusals { .. }
+            | Phase::Survey { purpose: Purpose::Closing | Purpose::Recheck, .. }
+                if !is_late => {}
             _ => self.begin_cleanup(Outcome::Deadline),
         }
     }
@@ -666,7 +685,7 @@ impl<'a> Run<'a> {
             }
             (Phase::Create { group }, Answer::Puller(made)) => self.made(group, &made),
             (Phase::TakeOver { group }, Answer::Puller(found)) => self.take_over(group, &found),
-            (Phase::Replace { group, .. }, Answer::Deleted(_)) => Phase::Create { group },
+            (Phase::Replace { group, .. }, Answer::Deleted(_)) => self.replaced(group),
             (Phase::Patch { group }, Answer::Puller(patched)) => self.patched(group, &patched),
             (Phase::Poll { group }, Answer::Puller(puller)) => self.polled(group, &puller),
             (Phase::Pods { .. }, Answer::Pods(page)) => self.saw_pods(&page),
@@ -703,7 +722,10 @@ impl<'a> Run<'a> {
                     false => self.cleaned(group),
                 }
             }
-            (Phase::Refusals { .. }, Answer::Events(page)) => {
+            (Phase::Refusals { from }, Answer::Events(page)) => {
+                if from.is_none() {
+                    self.forget_count_of_refusals();
+                }
                 page.items.iter().for_each(|it| self.saw_refusal(it));
                 match page.next {
                     Some(_) => Phase::Refusals { from: page.next },

@@ -5,7 +5,7 @@ use std::mem;
 use std::time::Duration;
 
 use crate::puller::{
-    DaemonSet, Destination, Plan, Puller, changes, does_the_same, manifest, reaches,
+    DaemonSet, Destination, Plan, Puller, changes, does_the_same, manifest, named_nodes, reaches,
 };
 use crate::run::window::{Pulling, Standing, Window};
 use crate::run::{FIRST_PAUSE, GroupRun, Loss, Phase, PullerState, Run, Sight};
@@ -45,6 +45,13 @@ impl Run<'_> {
     /// Lets further nodes in as others finish. Where a node that has not finished is to leave a
     /// DaemonSet, that comes first, so that there are never too many in all of them together.
     pub(super) fn fill_window(&mut self) {
+        // Where an earlier try sent its pullers has to be known before anything goes to more nodes.
+        let is_found = |it: &usize| self.groups[*it].puller == PullerState::Asked;
+        let found: Vec<_> = (0..self.groups.len()).filter(is_found).collect();
+        if self.window.is_some() && !found.is_empty() {
+            self.to_place = found;
+            return;
+        }
         let Some(mut window) = self.window.take() else { return };
         let now = self.now.elapsed;
         let standings = self.standings();
@@ -63,9 +70,7 @@ impl Run<'_> {
             let run = &self.groups[group];
             let is_sent = names.iter().copied().eq(run.sent_to.iter().map(String::as_str));
             let is_for_nobody = names.is_empty() && run.puller == PullerState::None;
-            // What an earlier try made goes where that sent it.
-            let is_found = run.puller == PullerState::Asked;
-            if (!is_sent || is_found) && !is_for_nobody && !self.to_place.contains(&group) {
+            if !is_sent && !is_for_nobody && !self.to_place.contains(&group) {
                 self.to_place.push(group);
             }
         }
@@ -105,7 +110,7 @@ impl Run<'_> {
         let names = self.window.as_ref().map(|it| self.let_in(it, group)).unwrap_or_default();
         let names = names.into_iter().map(str::to_owned).collect();
         let run = &mut self.groups[group];
-        (run.n_pods, run.n_pods_since, run.refusal) = (0, self.now.elapsed, None);
+        (run.n_short, run.n_short_since, run.refusal) = (0, self.now.elapsed, None);
         run.sent_to = names;
         run.made_as = puller.spec.template.spec.clone();
     }
@@ -171,7 +176,7 @@ impl Run<'_> {
         let created = &found.metadata.creation_timestamp;
         let is_proof = self.groups[group].targets.are_older_than(created);
         let manifest = self.manifest(group);
-        // With a window it is sent elsewhere below.
+        // With a window it is sent elsewhere later.
         let is_enough = self.window.is_some() || reaches(&manifest, found);
         if !is_proof || !is_enough || !does_the_same(&manifest, found) {
             return Phase::Replace { group, uid: found.metadata.uid.clone() };
@@ -179,8 +184,24 @@ impl Run<'_> {
         self.groups[group].puller = PullerState::Made { uid: found.metadata.uid.clone() };
         self.placed(group, found);
         self.announce(group, "took over");
-        // It may have been sent to more nodes than the window lets in now.
-        if self.window.is_some() { Phase::Patch { group } } else { self.place_next() }
+        if self.window.is_some() {
+            // It may have been sent to more nodes than the window lets in now.
+            let terms = found.spec.template.spec.affinity.terms();
+            self.groups[group].sent_to = named_nodes(terms).into_iter().collect();
+        }
+        self.place_next()
+    }
+
+    /// A puller is gone that was to be replaced. Under a window another one is made when it is known
+    /// where all others of an earlier try go.
+    pub(super) fn replaced(&mut self, group: usize) -> Phase {
+        let run = &mut self.groups[group];
+        if self.window.is_none() || run.puller != PullerState::Asked {
+            return Phase::Create { group };
+        }
+        run.puller = PullerState::None;
+        run.sent_to.clear();
+        self.place_next()
     }
 
     /// Makes a puller again that somebody else deleted or edited.

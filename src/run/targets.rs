@@ -150,6 +150,8 @@ pub enum Dropped {
     /// It lacks something that need not be everywhere (`--allow-missing`), for this reason.
     Allowed(String),
     Gone,
+    /// It joined, or came back as another machine, when no more rounds were to be waited for.
+    Late,
     LeftOut(LeftOut),
     /// It runs as many pods as it may, and did so for a while. A pod of the release would find no
     /// room there either, but this is forgiven rather than known to be of no account.
@@ -161,7 +163,7 @@ pub enum Dropped {
 impl Dropped {
     /// Whether the node lacks something although it is eligible.
     pub fn is_forgiven(&self) -> bool {
-        matches!(self, Self::Allowed(_) | Self::NoRoom)
+        matches!(self, Self::Allowed(_) | Self::Late | Self::NoRoom)
     }
 }
 
@@ -170,6 +172,7 @@ impl fmt::Display for Dropped {
         match self {
             Self::Allowed(why) => f.write_str(why),
             Self::Gone => f.write_str("gone"),
+            Self::Late => f.write_str("joined too late to be waited for"),
             Self::LeftOut(why) => why.fmt(f),
             Self::NoRoom => f.write_str("no room for another pod"),
             Self::Replaced => f.write_str("replaced by a node that holds the images"),
@@ -184,6 +187,12 @@ impl Targets {
             targets.add(node);
         }
         targets
+    }
+
+    /// Takes in under which uid a node is known that lacks nothing yet: should another machine come
+    /// to have its name, pods may be bound to that which tell of this one.
+    pub fn know(&mut self, name: &str, uid: &str) {
+        self.uids.insert(name.into(), uid.into());
     }
 
     /// Adds a node that is not a target yet, or is one under another uid: a node of the same name

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::evidence::{Event, Named};
 use crate::run::{
-    Dropped, Failing, Item, MayRestart, Obstacle, Phase, PullerState, Run, Sight, Stall, Target,
+    Dropped, Failing, Item, MayRestart, Obstacle, Phase, PullerState, Refusal, Run, Sight, Stall,
+    Target,
 };
 use crate::survey::Lacking;
 use crate::verdict::refusal_advice;
@@ -110,38 +111,44 @@ impl Run<'_> {
 
     // === Pods that are not made ===
 
-    /// Whether there have been fewer pods than targets for a while.
+    /// Whether unfinished targets have been without pods for a while. Those that have everything
+    /// may lose theirs: nothing is to be made in their place.
     pub(super) fn is_short_of_pods(&mut self) -> bool {
         let now = self.now.elapsed;
         let mut is_short = false;
         for group in 0..self.groups.len() {
-            let n_expected = self.n_pods_expected(group);
+            let n_short = self.n_short_of_pods(group);
             let run = &mut self.groups[group];
-            let n_pods = match self.sight {
-                Sight::Nodes => run.targets.nodes.values().filter(|it| it.pod.is_some()).count(),
-                // A node is a target by its pod.
-                Sight::PodsAlone => {
-                    run.targets.nodes.len() + run.targets.n_forgiven() + run.n_unplaced
-                }
-            };
-            if n_pods > run.n_pods || n_pods >= n_expected {
-                (run.n_pods_since, run.refusal) = (now, None);
+            if n_short < run.n_short || n_short == 0 {
+                (run.n_short_since, run.refusal) = (now, None);
             }
-            run.n_pods = n_pods;
-            is_short |= n_pods < n_expected && now >= run.n_pods_since + SHORT_FOR;
+            run.n_short = n_short;
+            is_short |= n_short > 0 && now >= run.n_short_since + SHORT_FOR;
         }
         is_short
     }
 
-    fn n_pods_expected(&self, group: usize) -> usize {
+    fn n_short_of_pods(&self, group: usize) -> usize {
         let run = &self.groups[group];
         match (&run.puller, self.sight) {
-            (PullerState::Made { .. }, Sight::Nodes) if self.window.is_some() => run.sent_to.len(),
-            (PullerState::Made { .. }, Sight::Nodes) => run.targets.nodes.len(),
+            (PullerState::Made { .. }, Sight::Nodes) => {
+                let is_meant = |name: &str| self.window.is_none() || run.sent_to.contains(name);
+                let unfinished = run.targets.unfinished();
+                unfinished.filter(|(name, it)| it.pod.is_none() && is_meant(name)).count()
+            }
+            // A node is a target by its pod.
             (PullerState::Made { .. }, Sight::PodsAlone) => {
-                run.seen.desired_number_scheduled as usize
+                let n_pods = run.targets.nodes.len() + run.targets.n_forgiven() + run.n_unplaced;
+                (run.seen.desired_number_scheduled as usize).saturating_sub(n_pods)
             }
             _ => 0,
+        }
+    }
+
+    /// Every look counts the events from the beginning.
+    pub(super) fn forget_count_of_refusals(&mut self) {
+        for refusal in self.groups.iter_mut().filter_map(|it| it.refusal.as_mut()) {
+            refusal.n_told = 0;
         }
     }
 
@@ -156,24 +163,29 @@ impl Run<'_> {
         let since = self.now.elapsed;
         let Some(run) = self.groups.iter_mut().find(|it| is_its(&it.puller)) else { return };
         let message = event.message.split_once("Error creating: ").map_or("", |(_, it)| it);
-        let since = run.refusal.as_ref().map_or(since, |(_, since)| *since);
-        run.refusal = Some((one_line(message), since));
+        let new = Refusal { message: String::new(), since, n_at_first: None, n_told: 0 };
+        let refusal = run.refusal.get_or_insert(new);
+        refusal.message = one_line(message);
+        refusal.n_told = refusal.n_told.saturating_add(event.count.max(1));
     }
 
     /// Ends the run if pods have been refused for long enough.
     pub(super) fn judge_refusals(&mut self) -> Phase {
         let now = self.now.elapsed;
         for group in 0..self.groups.len() {
-            let Some((message, since)) = &self.groups[group].refusal else { continue };
-            if now < *since + REFUSED_FOR {
+            let n_short = self.n_short_of_pods(group);
+            let Some(refusal) = &mut self.groups[group].refusal else { continue };
+            // An event stays for an hour, whatever became of its cause.
+            let goes_on = refusal.n_told > *refusal.n_at_first.get_or_insert(refusal.n_told);
+            if !goes_on || now < refusal.since + REFUSED_FOR {
                 continue;
             }
+            let message = refusal.message.clone();
             let name = self.puller_name(group);
-            let n_short = self.n_pods_expected(group).saturating_sub(self.groups[group].n_pods);
             let cause = format!(
                 "DaemonSet `{name}` cannot make its pods on {}: {message}: {}",
                 nodes(n_short),
-                refusal_advice(message)
+                refusal_advice(&message)
             );
             return self.fail(cause);
         }
@@ -211,7 +223,7 @@ impl Run<'_> {
                 };
                 let patience = timeout.saturating_mul(1 << n_restarts.min(10));
                 let pod = target.pod.as_ref().filter(|_| target.obstacle.is_none());
-                if now >= stall.since + patience
+                if now >= stall.since.saturating_add(patience)
                     && let Some(pod) = pod
                     && target.lacking.iter().any(elsewhere)
                 {

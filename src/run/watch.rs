@@ -50,10 +50,13 @@ impl Run<'_> {
 
     /// The first puller from this one on that still has something to do.
     pub(super) fn poll_from(&self, group: usize) -> Option<Phase> {
-        let is_worth_it = |it: &usize| {
-            matches!(self.groups[*it].puller, PullerState::Made { .. }) && !self.is_done(*it)
-        };
-        (group..self.groups.len()).find(is_worth_it).map(|group| Phase::Poll { group })
+        let is_made = |it: usize| matches!(self.groups[it].puller, PullerState::Made { .. });
+        let is_worth_it = |it: usize| is_made(it) && !self.is_done(it);
+        // Where pods alone tell of nodes, new ones may turn up in any group, and count only if the
+        // puller is still what it was.
+        let are_all = self.sight == Sight::PodsAlone && (0..self.groups.len()).any(is_worth_it);
+        let next = (group..self.groups.len()).find(|&it| is_worth_it(it) || are_all && is_made(it));
+        next.map(|group| Phase::Poll { group })
     }
 
     /// Whether nothing is left to wait for in a group. Where the targets are not known, there
@@ -185,17 +188,25 @@ impl Run<'_> {
                 return self.place_next();
             }
         }
-        let since = self.last_progress.max(self.last_recheck);
-        if self.now.elapsed < since + RECHECK_AFTER {
+        // A few are looked at again although others make progress: they may be none any more.
+        let has_few = self.unfinished_names().len() <= RECHECK_ONE_BY_ONE;
+        let since = if has_few { self.last_recheck } else { self.last_progress };
+        if self.now.elapsed < since.max(self.last_recheck) + RECHECK_AFTER {
             return self.rest();
         }
-        if self.now.elapsed >= self.next_progress {
+        let is_silent = self.now.elapsed >= self.last_progress + RECHECK_AFTER;
+        if is_silent && self.now.elapsed >= self.next_progress {
             self.next_progress = self.now.elapsed * 2;
             self.say_progress();
         }
         if self.sight == Sight::PodsAlone {
             return self.after_recheck();
         }
+        self.recheck()
+    }
+
+    /// Looks at the unfinished targets again.
+    pub(super) fn recheck(&mut self) -> Phase {
         let names = self.unfinished_names();
         if names.len() > RECHECK_ONE_BY_ONE {
             return survey_for(Purpose::Recheck, self.config);
@@ -273,7 +284,13 @@ impl Run<'_> {
                 continue;
             }
             late.extend(new.iter().map(|it| it.name.clone()));
-            if self.round < MOST_ROUNDS {
+            if self.round >= MOST_ROUNDS {
+                for node in new {
+                    // What the machine before it had counts no more.
+                    targets.add(node);
+                    targets.drop_node(&node.name, Dropped::Late);
+                }
+            } else {
                 let added: Vec<_> = new.into_iter().map(|it| targets.add(it)).collect();
                 if self.window.is_none() {
                     self.to_place.push(group);
@@ -286,11 +303,10 @@ impl Run<'_> {
         if late.is_empty() {
             return self.finish(Outcome::Ready);
         }
-        let names = some_of(late.iter().map(String::as_str));
         if self.round >= MOST_ROUNDS {
-            self.notes.push(format!("joined too late to be waited for: {names}"));
             return self.finish(Outcome::Ready);
         }
+        let names = some_of(late.iter().map(String::as_str));
         self.round += 1;
         self.say(format!("joined meanwhile: {names}: pulling there too"));
         self.fill_window();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::bench::{JOB_UID, args, args_with, attempt, check, nodes, run};
-use crate::model::{Admission, Happening, ModelNode, PodsOnReplace, Pull, World};
+use crate::model::{Admission, Happening, ModelNode, PodsOnReplace, Pull, World, epoch};
 
 /// Three nodes; the pull takes this long on `n2`, and 5 s on the others.
 fn slow_on_n2(takes: u64) -> World {
@@ -148,7 +148,34 @@ fn after_three_rounds_late_nodes_are_named_and_not_awaited() {
     let ended = run(&world, &args("q.io/a:1"));
     ended.expect(0, &["ready"]);
     assert_eq!(world.borrow().count("patch daemonset"), 3);
-    assert!(ended.says("joined too late to be waited for: late"), "{:#?}", ended.lines);
+    assert!(ended.says("joined too late to be waited for"), "{:#?}", ended.lines);
+    // Those that were there at the last look hold it or are named, every one.
+    let world = world.borrow();
+    let looks = world.requests.iter().filter(|it| it.request == "list nodes");
+    let last_look = epoch() + looks.map(|it| it.at).max().expect("there were some");
+    let forgiven = &ended.report["nodes"]["forgiven"];
+    for (name, node) in &world.nodes {
+        let is_there = node.holds("q.io/a:1") || node.created > last_look;
+        assert!(is_there != forgiven[name].is_string(), "{name}: {forgiven}");
+    }
+}
+
+#[test]
+fn nodes_that_die_while_others_go_on_are_not_blamed() {
+    // A few are read one by one, more of them with the whole list, at the deadline at the latest.
+    for n_dead in [1, 11] {
+        let mut world = nodes(n_dead + 1);
+        let names: Vec<_> = world.nodes.keys().cloned().collect();
+        for image in ["q.io/a:1", "q.io/b:1", "q.io/c:1"] {
+            world.registry.insert(image.into(), Pull::after(15));
+        }
+        for name in names.into_iter().skip(1) {
+            world.at(5, Happening::SetReady(name.leak(), false));
+        }
+        let world = world.share();
+        let ended = run(&world, &args("--timeout=70s q.io/a:1 q.io/b:1 q.io/c:1"));
+        ended.expect(0, &["ready: 3 images on 1 node "]);
+    }
 }
 
 #[test]

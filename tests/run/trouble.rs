@@ -126,6 +126,23 @@ fn warning(about: &'static str, uid: &str, reason: &str, message: &str) -> Model
     ModelEvent { at: Duration::ZERO, kind: "Warning", about, event }
 }
 
+/// An event stays when its cause is long gone.
+#[test]
+fn an_old_refusal_is_no_reason() {
+    for goes in ["n1", "n2"] {
+        let mut world = nodes(3);
+        world.refuses_pods = Some("exceeded quota: q");
+        world.at(2, Happening::RefusePods(None));
+        for (node, takes) in [("n2", 55), ("n3", 90)] {
+            world.registry_at.insert((node.into(), "q.io/a:1".into()), Pull::after(takes));
+        }
+        // One that has everything, or one that has not: nobody makes another pod for it.
+        world.at(20, Happening::Remove(goes));
+        let ended = run(&world.share(), &args("q.io/a:1"));
+        ended.expect(0, &["ready: "]);
+    }
+}
+
 #[test]
 fn pods_of_others_that_are_refused_are_no_concern() {
     let mut world = nodes(3);

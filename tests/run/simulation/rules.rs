@@ -1,7 +1,7 @@
 //! What must hold of every run, whatever the world does to it. What is true is what the model's
 //! disks and objects say, and never what a run has noted down.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prepull::cluster::Page;
@@ -10,6 +10,7 @@ use prepull::node::Node;
 use prepull::puller::{NAME_LABEL, RUN_LABEL};
 use prepull::run::{Config, Item, Outcome};
 use prepull::survey::{Survey, Wanted};
+use serde_json::Value;
 
 use super::plan::{Owner, Plan, Weather};
 use super::process::{Process, Told};
@@ -112,18 +113,13 @@ fn proof(world: &World, process: &Process<'_>, told: &Told) -> Vec<String> {
         Some(Outcome::Ready) => {}
         _ => return vec![],
     }
-    let notes = told.report["notes"].to_string();
-    let late: BTreeSet<_> = match notes.split_once("joined too late to be waited for: ") {
-        Some((_, names)) => names.split(['"', ',', ' ']).collect(),
-        None => BTreeSet::new(),
-    };
     let forgiven = &told.report["nodes"]["forgiven"];
     let mut faults = vec![];
     if !process.is_blind() && !process.look.is_complete {
         faults.push("ready without a whole look".into());
     }
     for (name, images) in process.seen_missing(world) {
-        if forgiven[&name].is_null() && !late.contains(name.as_str()) {
+        if forgiven[&name].is_null() {
             faults.push(format!("ready, but {name} does not hold {images:?}, which nobody says"));
         }
     }
@@ -135,8 +131,10 @@ fn excuses(world: &World, process: &Process<'_>, told: &Told) -> Vec<String> {
     let nodes = &told.report["nodes"];
     let names = |key: &str| nodes[key].as_object().into_iter().flatten();
     let mut faults = vec![];
+    let is_late = |why: &Value| why == "joined too late to be waited for";
     let had_room = |name: &&String| world.was_full_for(name) < SHORTEST_FULL;
-    let had_room: Vec<_> = names("forgiven").map(|it| it.0).filter(had_room).collect();
+    let in_time = names("forgiven").filter(|(_, why)| !is_late(why));
+    let had_room: Vec<_> = in_time.map(|it| it.0).filter(had_room).collect();
     let n_eligible = process.run.survey().map_or(0, Survey::n_eligible);
     let n_eligible = n_eligible.max(process.look.missing.len()).max(process.pod_nodes.len());
     if had_room.len() > process.args.config.allow_missing.of(n_eligible) {
