@@ -98,7 +98,8 @@ impl World {
             return;
         }
         let mut pods: BTreeMap<&str, &ModelPod> = BTreeMap::new();
-        for pod in self.pods.values().filter(|it| it.set == set.uid()) {
+        let is_there = |it: &&ModelPod| !(it.ends && it.is_terminal());
+        for pod in self.pods.values().filter(|it| it.set == set.uid()).filter(is_there) {
             // Of several on a node the oldest one that is not being deleted counts.
             let known = pods.entry(&pod.node).or_insert(pod);
             if known.ends {

@@ -138,8 +138,14 @@ impl World {
                 if !self.nodes[node].ready {
                     return;
                 }
-                let pods = self.pods.values_mut().filter(|it| it.node == node && it.is_bound);
-                pods.for_each(|it| it.evict(now + after));
+                let mut pods: Vec<_> =
+                    self.pods.extract_if(.., |_, it| it.node == node && it.is_bound).collect();
+                for (_, pod) in &mut pods {
+                    let before = pod.published.clone();
+                    pod.evict(now + after);
+                    self.note_steps(&before, pod);
+                }
+                self.pods.extend(pods);
             }
             Happening::Grant(request) => _ = self.denied.remove(request),
             // A name is taken once.

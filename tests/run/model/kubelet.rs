@@ -16,6 +16,9 @@ use super::{Pulls, World};
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 
+/// The kubelet's reason for what it has lost sight of, or never started.
+const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
+
 /// How a pull that the pull policy forbids is kept among those that failed.
 pub const NEVER_PULLED: &str = "pull policy Never";
 
@@ -75,6 +78,8 @@ pub struct Container {
 /// What the kubelet knows of a container.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Inside {
+    /// An init container that has done its work.
+    Ended,
     Failing {
         message: String,
         n_tries: u32,
@@ -93,11 +98,21 @@ pub enum Inside {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stage {
+    /// It is being deleted, and what the kubelet knew of failed pulls is forgotten.
+    Forget {
+        removed_at: Duration,
+    },
+    /// The init containers run.
+    Initialise,
     /// In a pass, about to look at this container.
     Look(usize),
     Publish,
     Pulling(usize),
     Remove,
+    /// It is being deleted, and its containers have ended.
+    Terminate {
+        removed_at: Duration,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -150,7 +165,35 @@ impl World {
                 pod.refuse(reason, self.now + self.pace.failed_pod);
                 self.sync_soon();
             }
-            Stage::Look(from) => self.look(pod, from),
+            Stage::Forget { removed_at } | Stage::Terminate { removed_at } => {
+                if node.is_cut_off() {
+                    pod.next = None;
+                    return Fate::Stays;
+                }
+                pod.show_end();
+                pod.next = Some(self.now + removed_at.saturating_sub(self.now) / 2);
+                pod.stage = match pod.stage {
+                    Stage::Forget { .. } => Stage::Terminate { removed_at },
+                    _ => Stage::Remove,
+                };
+                self.sync_soon();
+            }
+            Stage::Initialise => {
+                let init = pod.containers.iter_mut().filter(|it| it.is_init);
+                init.for_each(|it| it.state = Inside::Ended);
+                pod.is_initialised = true;
+                if !node.is_cut_off() {
+                    pod.publish(&self.registry);
+                }
+                (pod.stage, pod.next) = (Stage::Look(0), Some(self.now + self.pace.publish / 2));
+            }
+            Stage::Look(from) => {
+                // The kubelet tells that it has the pod before it looks at any image.
+                if pod.is_new() && !node.is_cut_off() {
+                    pod.publish(&self.registry);
+                }
+                self.look(pod, from);
+            }
             Stage::Publish if node.is_cut_off() => pod.next = None,
             Stage::Publish => {
                 pod.publish(&self.registry);
@@ -181,7 +224,7 @@ impl World {
         for place in from.max(first)..end {
             let container = &mut pod.containers[place];
             match &mut container.state {
-                Inside::Started => continue,
+                Inside::Ended | Inside::Started => continue,
                 Inside::Failing { retry_at, is_backing_off, .. } if *retry_at > now => {
                     *is_backing_off = true;
                     if container.is_init {
@@ -213,13 +256,11 @@ impl World {
             (pod.stage, pod.next) = (Stage::Pulling(place), Some(now + takes));
             return;
         }
-        let is_started = |it: &Container| it.state == Inside::Started;
-        if !pod.is_initialised && pod.containers[..n_init].iter().all(is_started) {
-            pod.is_initialised = true;
+        if !pod.is_initialised && pod.containers[..n_init].iter().all(Container::is_started) {
             if !self.nodes[&pod.node].is_cut_off() {
                 pod.publish(&self.registry);
             }
-            (pod.stage, pod.next) = (Stage::Look(0), Some(now + self.pace.publish));
+            (pod.stage, pod.next) = (Stage::Initialise, Some(now + self.pace.publish / 2));
         } else {
             (pod.stage, pod.next) = (Stage::Publish, Some(now + self.pace.publish));
         }
@@ -323,7 +364,7 @@ impl World {
 
 impl ModelPod {
     fn is_waiting(&self) -> bool {
-        self.containers.iter().any(|it| it.state != Inside::Started)
+        !self.containers.iter().all(Container::is_started)
     }
 
     fn is_new(&self) -> bool {
@@ -354,10 +395,16 @@ impl ModelPod {
         }
     }
 
-    /// It is deleted, and the kubelet takes until then to end it.
-    pub fn end(&mut self, at: Duration) {
+    /// It is deleted, and the kubelet takes so long to end it.
+    pub fn end(&mut self, now: Duration, takes: Duration) {
         self.ends = true;
-        (self.stage, self.next) = (Stage::Remove, Some(at));
+        let removed_at = now + takes;
+        (self.stage, self.next) = (Stage::Forget { removed_at }, Some(now + takes / 2));
+    }
+
+    /// Whether the kubelet has ended it for good.
+    pub fn is_terminal(&self) -> bool {
+        ["Failed", "Succeeded"].contains(&self.published.phase.as_str())
     }
 
     /// The pull that goes on at the moment.
@@ -375,10 +422,7 @@ impl ModelPod {
             ..PodStatus::default()
         };
         for container in &self.containers {
-            let reason = match container.state {
-                Inside::Started => "Error",
-                _ => "ContainerStatusUnknown",
-            };
+            let reason = if container.is_started() { "Error" } else { STATUS_UNKNOWN };
             let stopped = Stopped { reason: reason.into(), message: String::new() };
             let state = ContainerState { terminated: Some(stopped), ..Default::default() };
             let status =
@@ -389,6 +433,37 @@ impl ModelPod {
             }
         }
         (self.stage, self.next) = (Stage::Remove, Some(removed_at));
+    }
+
+    /// Writes what the kubelet says of a pod that it ends: first that what has not started waits,
+    /// whatever was said of its pull before, and then that it has ended in ways unknown.
+    fn show_end(&mut self) {
+        let is_over = matches!(self.stage, Stage::Terminate { .. });
+        let all_ran = !self.is_waiting();
+        if is_over {
+            self.published.phase = if all_ran { "Succeeded" } else { "Failed" }.into();
+        }
+        let published = &mut self.published;
+        let statuses =
+            published.init_container_statuses.iter_mut().chain(&mut published.container_statuses);
+        for status in statuses {
+            let container = self.containers.iter().find(|it| it.name == status.name);
+            let has_started = container.is_some_and(Container::is_started);
+            let stopped =
+                |reason: &str| Some(Stopped { reason: reason.into(), message: String::new() });
+            status.state = match (has_started, is_over) {
+                (true, true) => {
+                    ContainerState { terminated: stopped("Completed"), ..Default::default() }
+                }
+                (true, false) => continue,
+                (false, true) => {
+                    ContainerState { terminated: stopped(STATUS_UNKNOWN), ..Default::default() }
+                }
+                (false, false) => {
+                    ContainerState { waiting: stopped("PodInitializing"), ..Default::default() }
+                }
+            };
+        }
     }
 
     /// The kubelet does not take the pod in.
@@ -411,7 +486,7 @@ impl ModelPod {
                 name: it.name.clone(),
                 image_id: match (&it.state, waits_with) {
                     (Inside::Started, None) if it.image.contains("sidecar") => "sidecar".into(),
-                    (Inside::Started, None) => "sha256:1".into(),
+                    (Inside::Ended | Inside::Started, None) => "sha256:1".into(),
                     _ => String::new(),
                 },
                 state: it.shown(waits_with),
@@ -442,6 +517,11 @@ impl ModelPod {
 }
 
 impl Container {
+    /// Whether its image was there to start it.
+    fn is_started(&self) -> bool {
+        matches!(self.state, Inside::Ended | Inside::Started)
+    }
+
     fn shown(&self, waits_with: Option<&str>) -> ContainerState {
         let stopped =
             |reason: &str, message: String| Some(Stopped { reason: reason.into(), message });
@@ -459,11 +539,9 @@ impl Container {
                 state.waiting = stopped("ErrImageNeverPull", message.clone());
             }
             (Inside::New, _) => state.waiting = stopped("PodInitializing", String::new()),
+            (Inside::Ended, _) => state.terminated = stopped("Completed", String::new()),
             (Inside::Started, Some(reason)) => {
                 state.waiting = stopped(reason, "the container does not start".into());
-            }
-            (Inside::Started, None) if self.is_init => {
-                state.terminated = stopped("Completed", String::new());
             }
             (Inside::Started, None) => state.running = Some(Running {}),
         }

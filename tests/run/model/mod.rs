@@ -21,7 +21,7 @@
 //!
 //! In reading order: this file is the world and its time, [`happening`] what happens by itself,
 //! [`node`] what nodes are and say, [`controller`] and [`kubelet`] what makes pods and pulls for
-//! them, [`api`] what a run asks and may be answered, [`fault`] what goes wrong with that, and
+//! them, [`steps`] what they show of it, [`api`] what a run asks and may be answered, [`fault`] what goes wrong with that, and
 //! [`clock`] the time of one process.
 
 mod api;
@@ -31,12 +31,14 @@ mod fault;
 mod happening;
 mod kubelet;
 mod node;
+mod steps;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use prepull::evidence::PodStatus;
 use prepull::run::Signal;
 use serde_json::Value;
 
@@ -110,6 +112,8 @@ pub struct World {
     pub replaced: BTreeSet<String>,
     /// What came to pass, for people to read; kept on demand.
     pub trace: Option<Vec<String>>,
+    /// What pods and runs did, one thing after the other; kept on demand.
+    pub steps: Option<BTreeSet<String>>,
     /// Requests since the present process started.
     pub n_asked: usize,
     /// A signal comes in after so many requests of a process, or the process is killed.
@@ -208,6 +212,7 @@ impl World {
             crowded: BTreeMap::new(),
             replaced: BTreeSet::new(),
             trace: None,
+            steps: None,
             n_asked: 0,
             signal_after: None,
             kill_after: None,
@@ -340,10 +345,20 @@ impl World {
         let due = self.pods.iter().filter(|(_, it)| is_due(&it.next));
         for uid in due.map(|it| it.0.clone()).collect::<Vec<_>>() {
             let Some(mut pod) = self.pods.remove(&uid) else { continue };
-            if self.step_pod(&mut pod) == Fate::Stays {
+            let before = self.steps.is_some().then(|| pod.published.clone());
+            let fate = self.step_pod(&mut pod);
+            before.into_iter().for_each(|it| self.note_steps(&it, &pod));
+            if fate == Fate::Stays {
                 self.pods.insert(uid, pod);
             }
         }
+    }
+
+    /// Keeps what a pod shows now and has not shown before.
+    fn note_steps(&mut self, before: &PodStatus, pod: &ModelPod) {
+        let Some(known) = &mut self.steps else { return };
+        let kind = if pod.ends { "pod that ends" } else { "pod" };
+        known.extend(steps::steps(before, &pod.published, kind));
     }
 
     /// Deletes pods. No new pull begins for them.
@@ -353,7 +368,7 @@ impl World {
         for uid in uids.map(|it| it.uid.clone()).collect::<Vec<_>>() {
             let pod = self.pods.get_mut(&uid).expect("just found");
             let (node, pull) = (pod.node.clone(), pod.pull());
-            pod.end(now + after);
+            pod.end(now, after);
             // A pod that no kubelet has seen needs none to end.
             if after.is_zero() || !pod.is_bound {
                 self.pods.remove(&uid);
