@@ -53,6 +53,9 @@ mod refused_pods;
 mod registry_faults;
 mod restricted;
 mod scenario;
+#[path = "../run/model/steps.rs"]
+mod steps;
+mod traces;
 mod turn;
 mod without_cluster_rights;
 mod words;

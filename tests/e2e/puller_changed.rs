@@ -117,12 +117,12 @@ fn delete_puller(scenario: &Scenario) {
     cluster().kubectl(&[&arguments[..], &["--namespace", &scenario.ns]].concat());
 }
 
-fn delete_pod(scenario: &Scenario, name: &str) {
+pub fn delete_pod(scenario: &Scenario, name: &str) {
     cluster().kubectl(&["delete", "pod", name, "--wait=false", "--namespace", &scenario.ns]);
 }
 
 /// As draining a node does it.
-fn evict(scenario: &Scenario, pod: &str) {
+pub fn evict(scenario: &Scenario, pod: &str) {
     let ns = &scenario.ns;
     let eviction = json!({
         "apiVersion": "policy/v1",

@@ -12,7 +12,7 @@ use crate::bench::{Ended, args, args_of_a_shell, args_with, nodes, run};
 use crate::model::{Happening, ModelNode, PodsOnReplace, Pull, Stored, World};
 
 #[track_caller]
-fn holds(name: &str, text: &str) {
+pub fn holds(name: &str, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run/golden").join(name);
     if env::var("GOLDEN").is_ok_and(|it| it == "write") {
         fs::write(&file, text).expect("the folder is there");

@@ -12,5 +12,6 @@ mod review;
 mod simulation;
 mod sound;
 mod stops;
+mod traces;
 mod trouble;
 mod window;

@@ -17,7 +17,7 @@ mod rules;
 mod scene;
 mod troubles;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, thread};
@@ -56,6 +56,22 @@ fn the_same_seed_is_the_same_world() {
         };
         assert_eq!(lines(), lines());
     }
+}
+
+/// What pods and runs do in one world, one thing after the other.
+pub fn steps_of(seed: u64) -> BTreeSet<String> {
+    let mut plan = plan(seed);
+    plan.world.steps = Some(BTreeSet::new());
+    let mut world = live(&mut plan, None).world;
+    let mut steps = world.steps.take().expect("they were asked for");
+    let mut last: BTreeMap<usize, String> = BTreeMap::new();
+    for it in &world.requests {
+        let request = if it.is_ok { it.request.into() } else { format!("{}, in vain", it.request) };
+        if let Some(before) = last.insert(it.process, request.clone()) {
+            steps.insert(format!("run: {before} -> {request}"));
+        }
+    }
+    steps
 }
 
 /// A seed and what is wrong with it.
