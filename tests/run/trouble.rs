@@ -129,28 +129,37 @@ fn warning(about: &'static str, uid: &str, reason: &str, message: &str) -> Model
 /// An event stays when its cause is long gone.
 #[test]
 fn an_old_refusal_is_no_reason() {
-    for goes in ["n1", "n2"] {
-        let mut world = nodes(3);
-        world.refuses_pods = Some("exceeded quota: q");
+    // One that has everything, or one that has not: nobody makes another pod for it.
+    for goes in ["n01", "n14"] {
+        let mut world = nodes(14);
+        world.refuses_pods = Some(QUOTA);
         world.at(2, Happening::RefusePods(None));
-        for (node, takes) in [("n2", 55), ("n3", 90)] {
-            world.registry_at.insert((node.into(), "q.io/a:1".into()), Pull::after(takes));
+        let names: Vec<_> = world.nodes.keys().cloned().collect();
+        for (place, name) in names.into_iter().enumerate() {
+            let takes = 8 + 12 * place as u64;
+            world.registry_at.insert((name, "q.io/a:1".into()), Pull::after(takes));
         }
-        // One that has everything, or one that has not: nobody makes another pod for it.
-        world.at(20, Happening::Remove(goes));
-        let ended = run(&world.share(), &args("q.io/a:1"));
-        ended.expect(0, &["ready: "]);
+        world.at(16, Happening::Remove(goes));
+        run(&world.share(), &args("q.io/a:1")).expect(0, &["ready: "]);
     }
 }
 
 #[test]
 fn pods_of_others_that_are_refused_are_no_concern() {
     let mut world = nodes(3);
-    // Our own are but late.
+    // The pods of another DaemonSet are refused again and again; our own are but late.
     world.pace.controller = seconds(60);
-    let message = format!("Error creating: pods \"x\" is forbidden: {QUOTA}");
-    world.events.push(warning("DaemonSet", "of-another", "FailedCreate", &message));
-    run(&world.share(), &args("q.io/a:1")).expect(0, &["ready"]);
+    let term =
+        json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]});
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let affinity = json!({"nodeAffinity": {required: {"nodeSelectorTerms": [term]}}});
+    let template = json!({"spec": {"affinity": affinity, "containers": []}});
+    world.plant(json!({"metadata": {"name": "another"}, "spec": {"template": template}}));
+    world.refuses_pods = Some(QUOTA);
+    world.at(55, Happening::RefusePods(None));
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+    assert!(world.borrow().events.iter().any(|it| it.event.count > 4), "the other was refused");
 }
 
 // === Pods that get no further ===
