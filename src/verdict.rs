@@ -147,7 +147,7 @@ pub const RULES: [Rule; 18] = [
 ];
 
 /// Stands for anything in a text.
-const GAP: char = '…';
+pub const GAP: char = '…';
 
 /// Texts of what refuses a pod before it is made, in lower case, with what to do. What webhooks and
 /// policies say is anybody's, so they come first.

@@ -44,6 +44,9 @@ pub use targets::{Added, Dropped, Failing, Failure, Item, Obstacle, Target, Targ
 
 /// Targets without progress for so long are looked at again: they may be gone or cordoned.
 const RECHECK_AFTER: Duration = Duration::from_secs(30);
+/// An API server that was away for so long has not heard from nodes either: those that report every
+/// 10 s are unready until they have done so again.
+const LONG_AWAY: Duration = Duration::from_secs(10);
 /// At the deadline a last look may take so long.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 /// Cleaning up is given up after so long: the Job's own deadline is 20 s after the run's, in which
@@ -215,6 +218,7 @@ pub struct Run<'a> {
     last_look: Duration,
     last_progress: Duration,
     last_recheck: Duration,
+    last_answer: Duration,
     /// The pause between two lines doubles: runs may take hours.
     next_progress: Duration,
     /// Nodes dropped by the recheck under way.
@@ -447,6 +451,7 @@ impl<'a> Run<'a> {
             last_look: zero,
             last_progress: zero,
             last_recheck: zero,
+            last_answer: zero,
             next_progress: RECHECK_AFTER,
             n_dropped: 0,
             deadline_seen: None,
@@ -463,6 +468,10 @@ impl<'a> Run<'a> {
         match observation {
             Observation::Answered(Ok(answer)) => {
                 self.worked.insert(mem::discriminant(&self.phase));
+                if self.n_failed > 0 && now.elapsed >= self.last_answer + LONG_AWAY {
+                    self.last_recheck = now.elapsed;
+                }
+                self.last_answer = now.elapsed;
                 self.n_failed = 0;
                 self.fault = None;
                 self.absorb(answer);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::bench::{Ended, args, nodes, run};
-use crate::model::{Fault, FaultKind, Happening, ModelNode, Pull, World};
+use crate::model::{Fault, FaultKind, Happening, ModelNode, Outage, Pull, World};
 
 /// Every request that a run with a late node makes.
 const REQUESTS: [&str; 9] = [
@@ -140,6 +140,23 @@ fn a_retry_after_is_honoured() {
         let [refused, next] = &world.requests[refused..refused + 2] else { unreachable!() };
         assert!(next.at >= refused.at + Duration::from_secs(7), "{code}: {next:?}");
     }
+}
+
+/// Kubelets can not report to it either, so that controllers take all nodes for unready ones when
+/// it comes back, until the kubelets have told of themselves again.
+#[test]
+fn nodes_are_given_time_to_report_to_an_api_server_that_was_away() {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(120));
+    let (from, until) = (Duration::from_secs(20), Duration::from_secs(80));
+    world.outages.push(Outage { from, until, kind: FaultKind::Transport });
+    for node in ["n1", "n2", "n3"] {
+        world.at(79, Happening::SetReady(node, false)).at(95, Happening::SetReady(node, true));
+    }
+    let world = world.share();
+    let ended = run(&world, &args("q.io/a:1"));
+    ended.expect(0, &["ready: `q.io/a:1` on 3 nodes after "]);
+    assert!(world.borrow().nodes.values().all(|it| it.holds("q.io/a:1")));
 }
 
 /// Cleaning up has 12 s, whatever the API server asks for.
