@@ -15,6 +15,10 @@ start_control_plane() {
 	start_registry
 	make_certificates
 	make_tokens "$number_of_nodes"
+	start_kubernetes
+}
+
+start_kubernetes() {
 	start_api_server --kubelet-preferred-address-types InternalIP
 	start_controller_manager --bind-address "$HOST_IP"
 	start_scheduler --bind-address "$HOST_IP"
