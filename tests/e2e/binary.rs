@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cluster::cluster;
+use crate::cluster::{cluster, text};
 use crate::command::{Finished, Running, run, start};
 use crate::scenario::Scenario;
 
@@ -22,6 +22,16 @@ impl Scenario {
     }
 
     pub fn start_prepull(&self, arguments: &[&str]) -> Running {
+        start(&mut self.prepull_command(arguments))
+    }
+
+    /// The binary with the rights of the cluster's administrator.
+    pub fn prepull_command(&self, arguments: &[&str]) -> Command {
+        self.prepull_with(&self.kubeconfig("{.users[0].user.token}", "token"), arguments)
+    }
+
+    /// The binary with the token of a file.
+    pub fn prepull_with(&self, token: &Path, arguments: &[&str]) -> Command {
         let cluster = cluster();
         let own_image = format!("prepull:{}", cluster.tag);
         let mut command = Command::new(env!("CARGO_BIN_EXE_prepull"));
@@ -31,12 +41,12 @@ impl Scenario {
             .arg("--certificate-authority")
             .arg(self.kubeconfig("{.clusters[0].cluster.certificate-authority-data}", "ca"))
             .arg("--token-file")
-            .arg(self.kubeconfig("{.users[0].user.token}", "token"))
+            .arg(token)
             .args(["--puller-image", &own_image]);
         if !arguments.contains(&"--namespace") {
             command.args(["--namespace", &self.ns]);
         }
-        start(&mut command)
+        command
     }
 
     /// Waits for a run that was started.
@@ -53,14 +63,43 @@ impl Scenario {
         }
         let output = format!("--output=jsonpath={path}");
         let value = cluster().kubectl(&["config", "view", "--raw", &output]);
-        fs::write(&file, &value).expect("the folder is ours");
-        fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("the file is ours");
+        let file = self.private_file(name, &value);
         if path.ends_with("-data}") {
             let decoded = run(Command::new("base64").arg("--decode").arg(&file), RUN).succeeded();
             fs::write(&file, decoded.stdout).expect("the file is ours");
         }
         file
     }
+
+    /// A file that nobody else may read.
+    pub fn private_file(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.folder.join(name);
+        fs::write(&file, text).expect("the folder is ours");
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("the file is ours");
+        file
+    }
+}
+
+/// A Job in the place of the hook's, whose pod the run would be. It waits for ever by itself.
+pub fn waiting_job(name: &str) -> Value {
+    job(name, json!({"suspend": true}))
+}
+
+/// A Job whose pod does nothing, with these fields besides.
+pub fn job(name: &str, mut spec: Value) -> Value {
+    spec["template"] = json!({"spec": {
+        "containers": [{"image": "registry.k8s.io/pause:3.10", "name": "pause"}],
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 1,
+    }});
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec})
+}
+
+/// What the downward API tells a pod of its Job.
+pub fn as_pod_of(job: &Value) -> [(&'static str, String); 2] {
+    let meta = &job["metadata"];
+    [("PREPULL_JOB_NAME", "name"), ("PREPULL_JOB_UID", "uid")]
+        .map(|(variable, field)| (variable, text(&meta[field]).into()))
 }
 
 /// The option that keeps a run to these nodes.

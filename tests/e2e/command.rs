@@ -90,8 +90,13 @@ impl Running {
 
     /// Sends SIGTERM and leaves the end to the program.
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal to the program, and leaves it at that.
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        run(Command::new("kill").args(["-TERM", &pid]), Duration::from_secs(5)).succeeded();
+        run(Command::new("kill").args(["-s", name, &pid]), Duration::from_secs(5)).succeeded();
     }
 
     fn kill_group(&self) {

@@ -6,8 +6,8 @@
 //! - [`command`] runs programs, [`cluster`] asks the cluster and its nodes, [`audit`] reads who
 //!   asked the API server for what.
 //! - [`scenario`] is what a test has for itself, a namespace, a release and images of its own,
-//!   and takes away again; [`binary`] runs ours outside the cluster. [`turn`] says which tests may
-//!   run at the same time.
+//!   and takes away again; [`binary`] runs ours outside the cluster, [`gate`] stands between that and
+//!   the API server. [`turn`] says which tests may run at the same time.
 //! - Every other module is a topic. Its tests run with helm 3 and with helm 4, or with no helm.
 //!
 //! The names of the modules are an order as well: a test that wants the cluster for itself comes
@@ -33,6 +33,7 @@ macro_rules! with_helm_3_and_4 {
 }
 
 mod apart;
+mod api_outage;
 mod audit;
 mod bad_image;
 mod binary;
@@ -40,10 +41,12 @@ mod cluster;
 mod cold_install;
 mod command;
 mod fast_path;
+mod gate;
 mod helm_timeout;
 mod image_forms;
 mod image_names;
 mod killed;
+mod kills;
 mod partly_there;
 mod policies;
 mod private_images;
@@ -52,6 +55,7 @@ mod puller_changed;
 mod refused_pods;
 mod registry_faults;
 mod restricted;
+mod rights;
 mod scenario;
 #[path = "../run/model/steps.rs"]
 mod steps;
