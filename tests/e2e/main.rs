@@ -42,6 +42,7 @@ mod cold_install;
 mod command;
 mod fast_path;
 mod gate;
+mod groups;
 mod helm_timeout;
 mod image_forms;
 mod image_names;

@@ -24,6 +24,22 @@ fn a_tag_that_has_moved_is_followed_under_the_policy_always_alone() {
     expect_line(&report, &[&image, &new[..19], ": pulled on 3 nodes"]);
 }
 
+#[test]
+fn nodes_that_hold_different_images_under_one_tag_are_told_apart() {
+    let scenario = Scenario::without_helm("apart");
+    let image = format!("{}/one:1", scenario.ns);
+    let old = scenario.push(&image, &["--seed", "old"]);
+    let [first, ..] = cluster().nodes.as_slice() else { panic!("there are nodes") };
+    cluster().pull(first, &[&format!("docker.io/{image}")]);
+    let new = scenario.push(&image, &["--seed", "new"]);
+
+    let report = lines(&scenario.prepull(&["run", &image]).succeeded());
+
+    let words =
+        ["note: nodes hold different images under the name", &image, &old[..19], &new[..19]];
+    expect_line(&report, &words);
+}
+
 fn expect_digest(image: &str, digest: &str) {
     let name = format!("docker.io/{image}");
     for node in &cluster().nodes {
