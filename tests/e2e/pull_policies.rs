@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::binary::lines;
+use crate::binary::{lines, only_on};
 use crate::cluster::cluster;
 use crate::scenario::{Scenario, expect_line, verdict};
 
@@ -30,7 +30,7 @@ fn nodes_that_hold_different_images_under_one_tag_are_told_apart() {
     let image = format!("{}/one:1", scenario.ns);
     let old = scenario.push(&image, &["--seed", "old"]);
     let [first, ..] = cluster().nodes.as_slice() else { panic!("there are nodes") };
-    cluster().pull(first, &[&format!("docker.io/{image}")]);
+    scenario.prepull(&["run", &only_on(&[first]), &image]).succeeded();
     let new = scenario.push(&image, &["--seed", "new"]);
 
     let report = lines(&scenario.prepull(&["run", &image]).succeeded());

@@ -80,15 +80,19 @@ fn a_node_that_is_replaced_is_pulled_for_again() {
     });
 
     let old = cluster().get(&["node", replaced]);
-    states::expect("node-gone", &["01-one"], &pod, Some(&old));
     let kubelet = Kubelet::stop(replaced);
     cluster().kubectl(&["delete", "node", replaced]);
+    let left = pod_on(&scenario, replaced);
+    assert_eq!(left["metadata"]["uid"], pod["metadata"]["uid"], "it stays bound for a while");
+    states::expect("node-gone", &["01-one"], &left, Some(&old));
     cluster().hack(&["forget", replaced, "--", &image]);
     assert!(!cluster().images_on(replaced).contains(&name), "{name} is still there");
     kubelet.start(&[]);
     let new = kubelet.until_ready(MOST_PODS);
     assert_ne!(old["metadata"]["uid"], new["metadata"]["uid"]);
-    states::expect("node-back", &["01-one"], &pod, Some(&new));
+    let back = pod_on(&scenario, replaced);
+    assert_eq!(back["metadata"]["uid"], pod["metadata"]["uid"], "it is bound to the name again");
+    states::expect("node-back", &["01-one"], &back, Some(&new));
 
     let report = lines(&scenario.end(run).succeeded());
     cluster().expect_held(&[replaced, other], &[&name]);
