@@ -66,7 +66,18 @@ pub struct PodOwner {
 pub struct PodSpec {
     /// Names the node before the scheduler does: the DaemonSet controller makes a pod for one node.
     pub affinity: FoundAffinity,
+    #[serde(deserialize_with = "null_as_default")]
+    pub containers: Vec<PodContainer>,
+    #[serde(deserialize_with = "null_as_default")]
+    pub init_containers: Vec<PodContainer>,
     pub node_name: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct PodContainer {
+    pub image: String,
+    pub name: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -196,11 +207,11 @@ impl ContainerStatus {
 }
 
 impl ContainerStatus {
-    /// The digest of the image as the runtime tells it, `sha256:...`, if it tells more than the id
-    /// of the image's configuration: `docker.io/library/app@sha256:...`.
-    pub fn digest(&self) -> Option<&str> {
-        let (_, digest) = self.image_id.split_once('@')?;
-        Some(digest)
+    /// The image as the runtime tells it, if it tells more than the id of the image's
+    /// configuration: `docker.io/library/app@sha256:...`. The same image may have been pulled from
+    /// several repositories, and this is any of them.
+    pub fn digested_name(&self) -> Option<&str> {
+        self.image_id.contains('@').then_some(&self.image_id)
     }
 }
 

@@ -111,13 +111,15 @@ impl ImageRef {
         }
     }
 
-    /// Domain and path, normalised.
-    pub fn repository(&self) -> &str {
-        &self.name
-    }
-
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
+    }
+
+    /// The digest in another name of the same repository: what is held under several names has a
+    /// digest in each, and they need not be the same.
+    pub fn digest_in(&self, name: &str) -> Option<String> {
+        let other = Self::parse(name).ok()?;
+        other.digest.filter(|_| other.name == self.name)
     }
 
     /// The last component of the path, which people call the image by.

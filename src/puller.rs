@@ -157,10 +157,7 @@ pub fn changes(manifest: &DaemonSet, made: &Puller) -> Changes {
             continue;
         };
         if it.image != container.image {
-            changes.images.push(format!(
-                "container `{name}` was given image `{}` in place of `{}`",
-                it.image, container.image
-            ));
+            changes.images.push(rewritten(name, &container.image, &it.image));
         }
         if it.command != container.command || it.args != container.args {
             changes.fatal.push(format!("container `{name}` was given another command"));
@@ -170,6 +167,11 @@ pub fn changes(manifest: &DaemonSet, made: &Puller) -> Changes {
         changes.fatal.push(SENT_ELSEWHERE.into());
     }
     changes
+}
+
+/// Says that an admission webhook rewrote the image of a container.
+pub fn rewritten(container: &str, asked: &str, got: &str) -> String {
+    format!("on its way in, container `{container}` was given image `{got}` in place of `{asked}`")
 }
 
 /// The name of the container for an image, which says the image so that kubectl shows it.
@@ -777,7 +779,8 @@ mod tests {
         made.spec.template.spec.containers.push(PullerContainer::default());
         let found = changes(&plain(), &made);
         assert_eq!(found.fatal, [] as [&str; 0]);
-        let told = "container `01-a` was given image `mirror.io/a:1` in place of `a:1`";
+        let told = "on its way in, container `01-a` was given image `mirror.io/a:1` in place of \
+                    `a:1`";
         assert_eq!(found.images, [told]);
         assert!(!does_the_same(&plain(), &made));
 

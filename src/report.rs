@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::cluster::EventKind;
 use crate::run::{Config, Dropped, GroupRun, Item, Mode, Outcome, Run, Target};
-use crate::survey::{Holders, Presence, Survey};
+use crate::survey::{Holders, Lacking, Presence, Survey};
 use crate::verdict::CHECK_ACCESS;
 use crate::words::{NAMES_SHOWN, cut, list_of, nodes, one_line, some_of};
 
@@ -105,15 +105,17 @@ struct NodesReport {
     has_full: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct ImageReport {
     image: String,
     /// Nodes that listed it at the first look.
     present: usize,
-    /// Nodes that did not, and whose list is complete.
-    absent: usize,
-    /// Nodes whose list can not tell.
-    unknown: usize,
+    /// Nodes that did not, and whose list is complete, by name.
+    #[serde(serialize_with = "as_number")]
+    absent: Vec<String>,
+    /// Nodes whose list can not tell, by name.
+    #[serde(serialize_with = "as_number")]
+    unknown: Vec<String>,
     /// Nodes on which a container of ours proved it.
     pulled: usize,
     /// Nodes on which it is not proved.
@@ -208,24 +210,24 @@ impl Report {
 
     /// The lines of the report, the verdict last. Verbose ones name every node.
     pub fn lines(&self, verbosity: Verbosity) -> Vec<String> {
-        let shown = match verbosity {
-            Verbosity::Normal => NAMES_SHOWN,
-            Verbosity::Verbose => usize::MAX,
+        let (shown, most) = match verbosity {
+            Verbosity::Normal => (NAMES_SHOWN, LINES_SHOWN),
+            Verbosity::Verbose => (usize::MAX, usize::MAX),
         };
         // Where nothing was looked at, there is nothing to say of the images.
         let seen = self.images.iter().filter(|_| self.nodes.total > 0);
-        let mut lines: Vec<_> = limited(seen.map(ImageReport::line), "images");
+        let mut lines: Vec<_> = limited(seen.map(|it| it.line(shown)), most, "images");
         // The verdict says the first failure, so that a single one needs no line of its own.
         if self.failures.len() > 1 {
             let failures = self.failures.iter().map(|it| it.line(shown));
-            lines.extend(limited(failures, "failures"));
+            lines.extend(limited(failures, most, "failures"));
         }
         if !self.nodes.left_out.is_empty() {
             let reasons = self.nodes.left_out.iter().map(|(reason, names)| {
                 format!("{reason}: {}", list_of(names.iter().map(String::as_str), shown))
             });
             let n_left_out: usize = self.nodes.left_out.values().map(Vec::len).sum();
-            let reasons: Vec<_> = reasons.take(LINES_SHOWN).collect();
+            let reasons: Vec<_> = reasons.take(most).collect();
             let total = nodes(self.nodes.total);
             lines.push(format!("left out {n_left_out} of {total}: {}", reasons.join("; ")));
         }
@@ -243,7 +245,7 @@ impl Report {
             lines.push(format!("warning: {n_forgiven} may lack images: {forgiven}"));
         }
         let notes = self.notes.iter().map(|it| format!("note: {it}"));
-        lines.extend(limited(notes, "notes"));
+        lines.extend(limited(notes, most, "notes"));
         lines.push(self.verdict.clone());
         // Names and words come from others.
         lines.iter().map(|it| one_line(it)).collect()
@@ -348,33 +350,29 @@ impl Report {
     }
 
     fn look_sentence(&self, images: &str, outcome: &Outcome) -> String {
-        let eligible = nodes(self.nodes.eligible);
-        let lacking: Vec<_> = self.images.iter().filter(|it| it.absent + it.unknown > 0).collect();
-        let (n_absent, n_unknown) =
-            lacking.iter().fold((0, 0), |(a, u), it| (a + it.absent, u + it.unknown));
-        match (outcome, lacking.first()) {
-            (_, None) => format!("present: {eligible} had {images} already"),
-            (Outcome::Planned, Some(_)) => {
-                format!("would pull {} of {images} where they are missing", lacking.len())
-            }
-            (_, Some(image)) if self.images.len() == 1 => {
-                let word = if n_absent == 0 { "unknown" } else { "missing" };
-                format!("{word}: {}", image.line())
-            }
-            (_, Some(image)) if n_absent == 0 => format!(
-                "unknown: {} of {images} may be missing on {eligible}, first `{}`, {n_unknown} \
-                 times in all: the nodes' lists cannot tell",
-                lacking.len(),
-                image.image
-            ),
-            (_, Some(image)) => format!(
-                "missing: {} of {images} on {eligible}, first `{}`: absent {n_absent} times, \
-                 unknown {n_unknown} times",
-                lacking.len(),
-                image.image
-            ),
+        let lacking: Vec<_> = self.images.iter().filter(|it| it.n_lacking() > 0).collect();
+        let absent = lacking.iter().find(|it| !it.absent.is_empty());
+        let Some(first) = absent.or(lacking.first()) else {
+            return format!("present: {} had {images} already", nodes(self.nodes.eligible));
+        };
+        if *outcome == Outcome::Planned {
+            return format!("would pull {} of {images} where they are missing", lacking.len());
+        }
+        let first = first.line(NAMES_SHOWN);
+        let first = match self.images.len() {
+            1 => first,
+            _ => format!("{} of {images}, first {first}", lacking.len()),
+        };
+        match absent {
+            Some(_) => format!("missing: {first}"),
+            None => format!("unknown: {first}: the nodes' lists cannot tell"),
         }
     }
+}
+
+/// Names are many, and a number is what is asked for.
+fn as_number<S: Serializer>(names: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    names.len().serialize(serializer)
 }
 
 /// How much is said.
@@ -387,32 +385,33 @@ pub enum Verbosity {
 impl ImageReport {
     /// Whether no node was to hold it.
     fn is_nowhere(&self) -> bool {
-        self.present + self.absent + self.unknown + self.pulled + self.missing == 0
+        self.present + self.n_lacking() + self.pulled + self.missing == 0
     }
 
-    fn line(&self) -> String {
-        let Self { image, present, absent, unknown, pulled, missing, digests } = self;
-        let mut parts = vec![];
-        if *present > 0 {
-            parts.push(("already on", *present));
-        }
-        if *pulled > 0 {
-            parts.push(("pulled on", *pulled));
-        }
-        if *missing > 0 {
-            parts.push(("missing on", *missing));
-        }
+    fn n_lacking(&self) -> usize {
+        self.absent.len() + self.unknown.len()
+    }
+
+    fn line(&self, names_shown: usize) -> String {
+        let Self { image, present, pulled, missing, .. } = self;
+        let counts = [("already on", *present), ("pulled on", *pulled), ("missing on", *missing)];
+        let counts = counts.iter().filter(|(_, n_nodes)| *n_nodes > 0);
+        let mut parts: Vec<_> =
+            counts.map(|(word, n_nodes)| format!("{word} {}", nodes(*n_nodes))).collect();
         // Nobody tried to pull what a mere look found missing.
         if *pulled + *missing == 0 {
-            parts.extend([("absent on", *absent), ("unknown on", *unknown)]);
-            parts.retain(|(_, n_nodes)| *n_nodes > 0);
+            let lists = [("absent on", &self.absent), ("unknown on", &self.unknown)];
+            parts.extend(lists.iter().filter(|(_, names)| !names.is_empty()).map(
+                |(word, names)| {
+                    let list = list_of(names.iter().map(String::as_str), names_shown);
+                    format!("{word} {} ({list})", nodes(names.len()))
+                },
+            ));
         }
         if parts.is_empty() {
             return format!("{image}: on no node");
         }
-        let parts: Vec<_> =
-            parts.into_iter().map(|(word, n_nodes)| format!("{word} {}", nodes(n_nodes))).collect();
-        let digest = match digests.as_slice() {
+        let digest = match self.digests.as_slice() {
             [one] => format!(" ({})", one.shown()),
             _ => String::new(),
         };
@@ -458,11 +457,11 @@ impl FailureReport {
     }
 }
 
-fn limited(lines: impl Iterator<Item = String>, what: &str) -> Vec<String> {
+fn limited(lines: impl Iterator<Item = String>, most: usize, what: &str) -> Vec<String> {
     let mut lines: Vec<_> = lines.collect();
-    if lines.len() > LINES_SHOWN {
-        let n_more = lines.len() - (LINES_SHOWN - 1);
-        lines.truncate(LINES_SHOWN - 1);
+    if lines.len() > most {
+        let n_more = lines.len() - (most - 1);
+        lines.truncate(most - 1);
         lines.push(format!("and {n_more} more {what}"));
     }
     lines
@@ -502,8 +501,8 @@ fn end(
     {
         return End { word: STRICTLY_FAILED, exit: Exit::Failed };
     }
-    let n_absent: usize = images.iter().map(|it| it.absent).sum();
-    let n_unknown: usize = images.iter().map(|it| it.unknown).sum();
+    let n_absent: usize = images.iter().map(|it| it.absent.len()).sum();
+    let n_unknown: usize = images.iter().map(|it| it.unknown.len()).sum();
     let (word, exit) = match outcome {
         Outcome::CannotPull(_) | Outcome::Failed { .. } => ("failed", Exit::Failed),
         Outcome::Checked if n_absent == 0 && n_unknown == 0 => ("present", Exit::Done),
@@ -545,7 +544,7 @@ fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
         None => {
             let names: BTreeSet<_> = groups.iter().flat_map(|it| it.targets.nodes.keys()).collect();
             NodesReport {
-                total: names.len(),
+                total: names.iter().copied().chain(forgiven.keys()).collect::<BTreeSet<_>>().len(),
                 eligible: names.len(),
                 left_out: BTreeMap::new(),
                 dropped,
@@ -579,8 +578,8 @@ fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
         .map(|(place, it)| ImageReport {
             image: it.image.to_string(),
             present: 0,
-            absent: 0,
-            unknown: 0,
+            absent: vec![],
+            unknown: vec![],
             pulled: 0,
             missing: 0,
             digests: digests(place, config, run),
@@ -589,14 +588,15 @@ fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
     let surveyed = run.survey().map(|it| it.groups.as_slice()).unwrap_or_default();
     for (group, found) in config.groups.iter().zip(surveyed) {
         for &place in &group.images {
-            let count = |presence| {
-                found.lacking.iter().filter(|it| it.images.get(&place) == Some(&presence)).count()
+            let names = |presence| {
+                let is_it = |it: &&Lacking| it.images.get(&place) == Some(&presence);
+                found.lacking.iter().filter(is_it).map(|it| it.name.clone()).collect::<Vec<_>>()
             };
             let image = &mut images[place];
-            image.absent = count(Presence::Absent);
-            image.unknown = count(Presence::Unknown);
+            image.absent = names(Presence::Absent);
+            image.unknown = names(Presence::Unknown);
             // A list may name a node twice, when it changes between two pages.
-            image.present = found.eligible.len().saturating_sub(image.absent + image.unknown);
+            image.present = found.eligible.len().saturating_sub(image.n_lacking());
         }
     }
     for target in run.groups().iter().flat_map(|it| it.targets.nodes.values()) {
@@ -612,14 +612,16 @@ fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
 /// What the tag of an image stands for, by what the nodes list and what the pods pulled. A digest
 /// in the reference stands for itself.
 fn digests(place: usize, config: &Config, run: &Run<'_>) -> Vec<DigestReport> {
-    if config.wanted[place].image.digest().is_some() {
+    let wanted = &config.wanted[place].image;
+    if wanted.digest().is_some() {
         return vec![];
     }
     let listed = run.survey().and_then(|it| it.digests.get(&place));
     let mut holders: BTreeMap<String, Holders> = listed.cloned().unwrap_or_default();
     for (name, target) in run.groups().iter().flat_map(|it| &it.targets.nodes) {
-        if let Some(digest) = target.digests.get(&place) {
-            holders.entry(digest.to_string()).or_default().add(name);
+        let pulled_as = target.digested_names.get(&place);
+        if let Some(digest) = pulled_as.and_then(|it| wanted.digest_in(it)) {
+            holders.entry(digest).or_default().add(name);
         }
     }
     let reports = holders.into_iter().map(|(digest, it)| DigestReport {
@@ -700,9 +702,17 @@ fn causes(target: &Target, outcome: &Outcome) -> Vec<(Item, String, &'static str
 mod tests {
     use super::*;
 
+    fn image() -> ImageReport {
+        ImageReport { image: "q.io/a:1".into(), ..ImageReport::default() }
+    }
+
+    fn names(n_nodes: usize) -> Vec<String> {
+        (1..=n_nodes).map(|it| format!("n{it}")).collect()
+    }
+
     #[test]
     fn lines_of_one_kind_are_bounded() {
-        let lines = |n: usize| limited((0..n).map(|it| it.to_string()), "things");
+        let lines = |n: usize| limited((0..n).map(|it| it.to_string()), 10, "things");
         assert_eq!(lines(10).len(), 10);
         assert_eq!(lines(11).len(), 10);
         assert_eq!(lines(11).last().unwrap(), "and 2 more things");
@@ -712,16 +722,17 @@ mod tests {
     #[test]
     fn an_images_line_says_what_is_known() {
         let line = |[present, absent, unknown, pulled, missing]: [usize; 5]| {
-            let image = "q.io/a:1".into();
-            let digests = vec![];
-            ImageReport { image, present, absent, unknown, pulled, missing, digests }.line()
+            let (absent, unknown) = (names(absent), names(unknown));
+            let image = ImageReport { present, absent, unknown, pulled, missing, ..image() };
+            image.line(2)
         };
         assert_eq!(line([3, 0, 0, 0, 0]), "q.io/a:1: already on 3 nodes");
         assert_eq!(line([1, 2, 0, 2, 0]), "q.io/a:1: already on 1 node, pulled on 2 nodes");
         assert_eq!(line([0, 2, 1, 2, 1]), "q.io/a:1: pulled on 2 nodes, missing on 1 node");
         assert_eq!(
-            line([1, 2, 1, 0, 0]),
-            "q.io/a:1: already on 1 node, absent on 2 nodes, unknown on 1 node"
+            line([1, 3, 1, 0, 0]),
+            "q.io/a:1: already on 1 node, absent on 3 nodes (n1, n2 and 1 more), unknown on 1 node \
+             (n1)"
         );
         assert_eq!(line([0; 5]), "q.io/a:1: on no node");
     }
@@ -733,19 +744,12 @@ mod tests {
             nodes,
             examples: examples.iter().map(|it| (*it).to_owned()).collect(),
         };
-        let mut image = ImageReport {
-            image: "q.io/a:1".into(),
-            present: 3,
-            absent: 0,
-            unknown: 0,
-            pulled: 0,
-            missing: 0,
-            digests: vec![digest("0", 3, &["n1", "n2", "n3"])],
-        };
-        assert_eq!(image.line(), "q.io/a:1 (sha256:000000000000): already on 3 nodes");
+        let digests = vec![digest("0", 3, &["n1", "n2", "n3"])];
+        let mut image = ImageReport { present: 3, digests, ..image() };
+        assert_eq!(image.line(5), "q.io/a:1 (sha256:000000000000): already on 3 nodes");
         assert_eq!(image.moved_tag(), None);
         image.digests.push(digest("1", 7, &["n4", "n5"]));
-        assert_eq!(image.line(), "q.io/a:1: already on 3 nodes");
+        assert_eq!(image.line(5), "q.io/a:1: already on 3 nodes");
         let told = image.moved_tag().unwrap();
         for part in
             ["sha256:000000000000 on n1, n2, n3", "sha256:111111111111 on n4, n5 and 5 more"]
@@ -758,7 +762,7 @@ mod tests {
     fn a_failure_says_what_where_why_and_what_to_do() {
         let mut failure = FailureReport {
             image: "q.io/a:1".into(),
-            nodes: (1..=7).map(|it| format!("n{it}")).collect(),
+            nodes: names(7),
             message: "q.io/a:1: not found".into(),
             advice: "check the tag".into(),
         };
@@ -790,13 +794,9 @@ mod tests {
     #[test]
     fn the_exit_code_is_the_outcomes_and_the_judgements() {
         let image = |absent, unknown| ImageReport {
-            image: "a".into(),
-            present: 0,
-            absent,
-            unknown,
-            pulled: 0,
-            missing: 0,
-            digests: vec![],
+            absent: names(absent),
+            unknown: names(unknown),
+            ..image()
         };
         let lenient = Judgement {
             failure_policy: FailurePolicy::Fail,

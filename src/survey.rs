@@ -206,11 +206,7 @@ impl<'a> NodeList<'a> {
             return None;
         }
         let entry = self.names.get(&wanted.image.listed_name())?;
-        entry.names.iter().find_map(|name| {
-            let name = ImageRef::parse(name).ok()?;
-            let is_it = name.repository() == wanted.image.repository();
-            is_it.then(|| name.digest().map(str::to_owned))?
-        })
+        entry.names.iter().find_map(|name| wanted.image.digest_in(name))
     }
 }
 

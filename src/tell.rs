@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::cluster::{Cluster, NewEvent};
 use crate::report::Report;
 use crate::run::Config;
+use crate::words::rfc3339;
 
 /// Where the kubelet reads a container's last words, which `kubectl describe pod` shows. It is
 /// there in a container alone.
@@ -31,7 +32,7 @@ pub fn tell(report: &Report, config: &Config, cluster: &mut dyn Cluster) {
         kind,
         reason,
         message: report.event_message(),
-        time: humantime::format_rfc3339_seconds(now).to_string(),
+        time: rfc3339(now),
     };
     cluster.be_patient_for(PATIENCE);
     _ = cluster.create_event(&event);

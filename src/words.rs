@@ -1,9 +1,13 @@
 //! Small pieces of text that several parts write in the same way.
 
 use std::io;
+use std::time::{Duration, SystemTime};
 
 /// Names that are spelt out in one line before the rest is counted.
 pub const NAMES_SHOWN: usize = 5;
+
+/// The last second of the year 9999, since 1970.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 /// `1 node`, `3 nodes`.
 pub fn nodes(n_nodes: usize) -> String {
@@ -33,6 +37,13 @@ pub fn one_line(words: &str) -> String {
     words.split(char::is_control).filter(|it| !it.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
+/// A moment as RFC 3339 has it, whose years end with 9999: clocks may say anything.
+pub fn rfc3339(moment: SystemTime) -> String {
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(LAST_SECOND);
+    let moment = moment.clamp(SystemTime::UNIX_EPOCH, last);
+    humantime::format_rfc3339_seconds(moment).to_string()
+}
+
 /// The start of a text, of at most so many bytes.
 pub fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
@@ -59,6 +70,17 @@ mod tests {
         assert_eq!(cut("aäb", 2), "a");
         assert_eq!(cut("aäb", 3), "aä");
         assert_eq!(cut("aäb", 9), "aäb");
+    }
+
+    #[test]
+    fn every_moment_can_be_written() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        let after = |seconds| epoch + Duration::from_secs(seconds);
+        assert_eq!(rfc3339(after(1)), "1970-01-01T00:00:01Z");
+        assert_eq!(rfc3339(epoch - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
+        for seconds in [LAST_SECOND, LAST_SECOND + 1, 1 << 60] {
+            assert_eq!(rfc3339(after(seconds)), "9999-12-31T23:59:59Z");
+        }
     }
 
     #[test]

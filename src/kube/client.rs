@@ -885,7 +885,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const MESSAGE: usize = 1000;
 
 /// Most different warnings that are passed on.
-const MOST_WARNINGS: usize = 50;
+const MOST_WARNINGS: usize = 10;
 
 /// Most characters of a body that is no Status object.
 const START: usize = 120;

@@ -101,6 +101,7 @@ impl Run<'_> {
             with_pod: BTreeSet::new(),
             n_unplaced: 0,
             empty_since: None,
+            rewritten: BTreeSet::new(),
         }
     }
 

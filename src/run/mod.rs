@@ -30,7 +30,7 @@ use crate::evidence::{Event, Named, Pod};
 use crate::node::Node;
 use crate::puller::{
     DaemonSet, NAME_LABEL, OwnerReference, Puller, PullerPodSpec, PullerStatus, RUN_LABEL,
-    destination_patch, named_nodes,
+    destination_patch, named_nodes, rewritten,
 };
 use crate::settings::PullerSettings;
 use crate::share::Share;
@@ -55,6 +55,8 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 const CLEANUP: Duration = Duration::from_secs(9);
 /// A request is given so long however late it is.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
+/// So many lines of one kind are said without `-v`: helm prints them all, before the report.
+const LINES_OF_A_KIND: usize = 3;
 /// Pauses between tries of a request that failed, without a `Retry-After`.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Events of pods that warn; the others are many and prove nothing that pods do not.
@@ -223,6 +225,8 @@ pub struct Run<'a> {
     next_progress: Duration,
     /// Nodes dropped by the recheck under way.
     n_dropped: usize,
+    /// Leftovers of earlier runs that were removed.
+    n_removed: usize,
     deadline_seen: Option<Duration>,
     cleanup_began: Option<Duration>,
     outcome: Option<Outcome>,
@@ -239,6 +243,20 @@ impl GroupRun {
         for name in names.into_iter().filter(|it| !with_pod.contains(it)) {
             self.targets.drop_node(&name, Dropped::Gone);
         }
+    }
+
+    /// What an admission webhook made of the images of a pod, as far as it is new. The release's
+    /// pods will get the same.
+    fn rewrites_in(&mut self, pod: &Pod) -> Vec<String> {
+        let mut notes = vec![];
+        let got: Vec<_> = pod.spec.init_containers.iter().chain(&pod.spec.containers).collect();
+        for asked in self.made_as.init_containers.iter().chain(&self.made_as.containers) {
+            let Some(got) = got.iter().find(|it| it.name == asked.name) else { continue };
+            if got.image != asked.image && self.rewritten.insert(asked.name.clone()) {
+                notes.push(rewritten(&asked.name, &asked.image, &got.image));
+            }
+        }
+        notes
     }
 }
 
@@ -275,6 +293,8 @@ pub struct GroupRun {
     n_unplaced: usize,
     /// Since when the DaemonSet is known to want no pod at all.
     empty_since: Option<Duration>,
+    /// The containers whose images are known to be rewritten in pods alone.
+    rewritten: BTreeSet<String>,
 }
 
 /// That the DaemonSet can not make pods.
@@ -454,6 +474,7 @@ impl<'a> Run<'a> {
             last_answer: zero,
             next_progress: RECHECK_AFTER,
             n_dropped: 0,
+            n_removed: 0,
             deadline_seen: None,
             cleanup_began: None,
             outcome: None,
@@ -634,7 +655,7 @@ impl<'a> Run<'a> {
         let rechecked = self.last_recheck >= seen || self.sight == Sight::PodsAlone || is_late;
         if looked && matches!(self.phase, Phase::Poll { .. }) {
             if !rechecked {
-                self.phase = self.recheck();
+                self.phase = self.recheck(self.unfinished_names());
             } else if self.may_end_unfinished() {
                 self.phase = self.rest();
             }
@@ -689,7 +710,9 @@ impl<'a> Run<'a> {
                 }
             }
             (Phase::RemoveLeftover { leftover, rest }, Answer::Deleted(_)) => {
-                self.say(format!("removed DaemonSet `{}`, left by an earlier run", leftover.name));
+                let line = format!("removed DaemonSet `{}`, left by an earlier run", leftover.name);
+                self.say_if_few(self.n_removed, line);
+                self.n_removed += 1;
                 self.remove_leftovers(rest)
             }
             (Phase::Create { group }, Answer::Puller(made)) => self.made(group, &made),
@@ -762,6 +785,14 @@ impl<'a> Run<'a> {
 
     fn say(&mut self, line: String) {
         self.lines.push(Line::Always(one_line(&line)));
+    }
+
+    /// Says a line of a kind that there may be many of; so many were said before.
+    fn say_if_few(&mut self, n_before: usize, line: String) {
+        match n_before < LINES_OF_A_KIND {
+            true => self.say(line),
+            false => self.verbose(line),
+        }
     }
 
     fn verbose(&mut self, line: String) {

@@ -9,7 +9,7 @@ use crate::puller::{
 };
 use crate::run::window::{Pulling, Standing, Window};
 use crate::run::{FIRST_PAUSE, GroupRun, Loss, Phase, PullerState, Run, Sight};
-use crate::words::nodes;
+use crate::words::{nodes, rfc3339};
 
 /// Up to so many targets are named one by one; the DaemonSet controller parses every term again
 /// for every node, so that more would cost it quadratic time.
@@ -120,7 +120,7 @@ impl Run<'_> {
         self.groups[group].targets.forget_pods();
         self.placed(group, made);
         let changes = changes(&self.manifest(group), made);
-        self.notes.extend(changes.images.iter().map(|it| format!("on its way in, {it}")));
+        self.notes.extend(changes.images);
         if !changes.fatal.is_empty() {
             let changes = changes.fatal.join(", ");
             let name = &made.metadata.name;
@@ -148,7 +148,7 @@ impl Run<'_> {
             }
             None => "to pull wherever its pods are placed: nodes may not be listed".into(),
         };
-        self.say(format!("{how} DaemonSet `{name}` {place}"));
+        self.say_if_few(group, format!("{how} DaemonSet `{name}` {place}"));
         let note = "nothing owns the puller: a kill leaves its DaemonSet until the next run of the \
                     same name";
         if self.config.owner.is_none() && !self.notes.iter().any(|it| it == note) {
@@ -266,7 +266,7 @@ impl Run<'_> {
             release: &config.name,
             run: &config.id,
             owner: config.owner.as_ref(),
-            expires: humantime::format_rfc3339_seconds(expires).to_string(),
+            expires: rfc3339(expires),
             own_image: &config.own_image,
             images: config.groups[group]
                 .images

@@ -88,9 +88,9 @@ pub struct Target {
     /// What a container of ours proved to be there.
     pub pulled: BTreeSet<usize>,
     pub failures: BTreeMap<Item, Failure>,
-    /// What the runtime says that it pulled: the digest of each image that a container of ours
-    /// proved, as far as it was told.
-    pub digests: BTreeMap<usize, Rc<str>>,
+    /// What the runtime says that it pulled: each image that a container of ours proved, under a
+    /// name with a digest, as far as it was told.
+    pub digested_names: BTreeMap<usize, Rc<str>>,
     /// What keeps the puller's pod from pulling at all.
     pub obstacle: Option<Obstacle>,
     /// Whether our own image is known to be there.
@@ -99,6 +99,8 @@ pub struct Target {
     pub pod: Option<Named>,
     /// What the kubelet complains of that is no pull: a volume, a sandbox, the network.
     complaint: Option<String>,
+    /// Whether our own image was pulled for the pod, so that what it complained of has passed.
+    has_started: bool,
 }
 
 /// What keeps a pod from pulling, in the cluster's words where it has some.
@@ -129,8 +131,8 @@ pub struct Targets {
     uids: BTreeMap<String, String>,
     /// When the youngest of the nodes was made, RFC 3339.
     youngest: String,
-    /// The digests that were seen, each kept once.
-    digests: BTreeSet<Rc<str>>,
+    /// Those names of the targets, each kept once.
+    digested_names: BTreeSet<Rc<str>>,
 }
 
 /// What a node was to the targets that it was added to.
@@ -213,11 +215,12 @@ impl Targets {
             lacking: node.images.keys().copied().collect(),
             pulled: BTreeSet::new(),
             failures: BTreeMap::new(),
-            digests: BTreeMap::new(),
+            digested_names: BTreeMap::new(),
             obstacle: None,
             has_own_image: false,
             pod: None,
             complaint: None,
+            has_started: false,
         };
         self.nodes.insert(node.name.clone(), target);
         self.dropped.remove(&node.name);
@@ -239,8 +242,9 @@ impl Targets {
             && self.uids.get(&node.name) == Some(&node.uid)
     }
 
-    pub fn n_forgiven(&self) -> usize {
-        self.dropped.values().filter(|it| it.is_forgiven()).count()
+    /// How many nodes are targets, or were and are forgiven for what they lack.
+    pub fn n_with_forgiven(&self) -> usize {
+        self.nodes.len() + self.dropped.values().filter(|it| it.is_forgiven()).count()
     }
 
     /// Takes back what pods proved: they may have been made of something else.
@@ -248,7 +252,7 @@ impl Targets {
         for target in self.nodes.values_mut() {
             target.lacking.append(&mut target.pulled);
             target.failures.clear();
-            target.digests.clear();
+            target.digested_names.clear();
         }
     }
 
@@ -332,6 +336,9 @@ impl Targets {
         };
         let Some(target) = self.nodes.get_mut(name) else { return };
         self.pods.insert(pod.metadata.uid.clone(), name.into());
+        if target.pod.as_ref().is_none_or(|it| it.uid != pod.metadata.uid) {
+            target.complaint = None;
+        }
         target.pod = Some(pod.named());
         target.obstacle = obstacle(pod);
         for status in &pod.status.container_statuses {
@@ -342,13 +349,14 @@ impl Targets {
                     target.pulled.insert(place);
                 }
                 // What was there already was counted by the survey.
-                if let (true, Some(digest)) = (target.pulled.contains(&place), status.digest()) {
-                    let digest = match self.digests.get(digest) {
+                if let (true, Some(name)) = (target.pulled.contains(&place), status.digested_name())
+                {
+                    let name = match self.digested_names.get(name) {
                         Some(known) => Rc::clone(known),
-                        None => Rc::from(digest),
+                        None => Rc::from(name),
                     };
-                    self.digests.insert(Rc::clone(&digest));
-                    target.digests.insert(place, digest);
+                    self.digested_names.insert(Rc::clone(&name));
+                    target.digested_names.insert(place, name);
                 }
                 target.failures.remove(&Item::Image(place));
             } else {
@@ -356,6 +364,7 @@ impl Targets {
             }
         }
         let own = pod.status.init_container_statuses.iter().find(|it| it.name == INSTALL);
+        target.has_started = own.is_some_and(ContainerStatus::proves_image);
         match own {
             Some(status) if status.proves_image() => {
                 target.has_own_image = true;
@@ -407,7 +416,9 @@ impl Targets {
             let secrets = event.message.split_once('(').and_then(|(_, it)| it.split_once(')'));
             let secrets = secrets.into_iter().flat_map(|(it, _)| it.split(", "));
             self.missing_secrets.extend(secrets.map(str::to_owned));
-        } else if COMPLAINTS.contains(&event.reason.as_str()) {
+        } else if COMPLAINTS.contains(&event.reason.as_str())
+            && target.pod.as_ref().is_some_and(|it| it.uid == event.involved_object.uid)
+        {
             target.complaint = Some(one_line(&format!("{}: {}", event.reason, event.message)));
         }
     }
@@ -481,7 +492,8 @@ impl Target {
         match &self.obstacle {
             Some(Obstacle::NoRoom(words) | Obstacle::Other(words)) => words,
             None if self.pod.is_some() => {
-                self.complaint.as_deref().unwrap_or("the pull has not ended")
+                let complaint = self.complaint.as_deref().filter(|_| !self.has_started);
+                complaint.unwrap_or("the pull has not ended")
             }
             None => "no pod was made there: look at the events of the DaemonSet",
         }

@@ -138,7 +138,7 @@ impl Run<'_> {
             }
             // A node is a target by its pod.
             (PullerState::Made { .. }, Sight::PodsAlone) => {
-                let n_pods = run.targets.nodes.len() + run.targets.n_forgiven() + run.n_unplaced;
+                let n_pods = run.targets.n_with_forgiven() + run.n_unplaced;
                 (run.seen.desired_number_scheduled as usize).saturating_sub(n_pods)
             }
             _ => 0,

@@ -8,7 +8,7 @@ use crate::cluster::Page;
 use crate::evidence::Pod;
 use crate::puller::Puller;
 use crate::run::{
-    Added, Dropped, GroupRun, LookWanted, Loss, Outcome, Phase, PullerState, Purpose,
+    Added, Dropped, GroupRun, Item, LookWanted, Loss, Outcome, Phase, PullerState, Purpose,
     RECHECK_AFTER, Run, Sight, survey_for,
 };
 use crate::survey::{Lacking, Survey};
@@ -42,7 +42,7 @@ impl Run<'_> {
         match self.sight {
             Sight::Nodes => survey_for(Purpose::Closing, self.config),
             Sight::PodsAlone => {
-                let has_node = self.groups.iter().any(|it| !it.targets.nodes.is_empty());
+                let has_node = self.groups.iter().any(|it| it.targets.n_with_forgiven() > 0);
                 self.finish(if has_node { Outcome::Ready } else { Outcome::NoNodes })
             }
         }
@@ -68,7 +68,7 @@ impl Run<'_> {
             Sight::Nodes => all_proved,
             Sight::PodsAlone => {
                 let n_wanted = run.seen.desired_number_scheduled as usize;
-                let n_placed = run.targets.nodes.len() + run.targets.n_forgiven();
+                let n_placed = run.targets.n_with_forgiven();
                 let is_full = n_wanted > 0 && n_placed >= n_wanted && run.n_unplaced == 0;
                 let is_empty = run.empty_since.is_some_and(|it| self.now.elapsed >= it + EMPTY_FOR);
                 all_proved && (is_full || is_empty)
@@ -136,6 +136,7 @@ impl Run<'_> {
                 None => group.n_unplaced += 1,
             }
             group.targets.observe_pod(pod);
+            self.notes.extend(group.rewrites_in(pod));
         }
         if self.n_lacking() < before {
             self.last_progress = self.now.elapsed;
@@ -160,10 +161,12 @@ impl Run<'_> {
 
     /// Pods and events have been looked at, and not everything is proved.
     pub(super) fn looked(&mut self) -> Phase {
-        let certain: BTreeSet<_> =
-            self.groups.iter().flat_map(|it| it.targets.certain_failures()).collect();
-        if !certain.is_empty() && !self.may_be_missing(&certain) {
-            return self.finish(Outcome::CannotPull(certain));
+        if let Some(certain) = self.failed_for_good() {
+            // They may be nodes to wait for no more: one whose disk is full gets a taint.
+            return match self.sight {
+                Sight::Nodes => self.recheck(self.names_failing(&certain)),
+                Sight::PodsAlone => self.finish(Outcome::CannotPull(certain)),
+            };
         }
         self.forgive_without_room();
         if self.poll_from(0).is_none() {
@@ -173,6 +176,19 @@ impl Run<'_> {
             true => Phase::Refusals { from: None },
             false => self.looked_for_trouble(),
         }
+    }
+
+    /// What can not be pulled, and has to be there.
+    fn failed_for_good(&mut self) -> Option<BTreeSet<Item>> {
+        let certain: BTreeSet<_> =
+            self.groups.iter().flat_map(|it| it.targets.certain_failures()).collect();
+        (!certain.is_empty() && !self.may_be_missing(&certain)).then_some(certain)
+    }
+
+    fn names_failing(&self, items: &BTreeSet<Item>) -> Vec<String> {
+        let failing = self.groups.iter().flat_map(|it| it.targets.failing(items));
+        let names: BTreeSet<_> = failing.map(|(name, _)| name.to_owned()).collect();
+        names.into_iter().collect()
     }
 
     /// Nothing keeps the pods from being made.
@@ -202,12 +218,11 @@ impl Run<'_> {
         if self.sight == Sight::PodsAlone {
             return self.after_recheck();
         }
-        self.recheck()
+        self.recheck(self.unfinished_names())
     }
 
-    /// Looks at the unfinished targets again.
-    pub(super) fn recheck(&mut self) -> Phase {
-        let names = self.unfinished_names();
+    /// Looks at these targets again.
+    pub(super) fn recheck(&mut self, names: Vec<String>) -> Phase {
         if names.len() > RECHECK_ONE_BY_ONE {
             return survey_for(Purpose::Recheck, self.config);
         }
@@ -237,6 +252,9 @@ impl Run<'_> {
             self.say(format!("no longer waiting for {dropped}"));
         }
         self.last_recheck = self.now.elapsed;
+        if let Some(certain) = self.failed_for_good() {
+            return self.finish(Outcome::CannotPull(certain));
+        }
         self.fill_window();
         if self.to_place.is_empty() { self.rest() } else { self.place_next() }
     }

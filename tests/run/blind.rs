@@ -73,6 +73,15 @@ fn a_node_that_goes_is_not_waited_for() {
 }
 
 #[test]
+fn nodes_without_room_are_nodes_all_the_same() {
+    let mut world = world(2);
+    world.nodes.values_mut().for_each(|it| it.has_room = false);
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready", "but not on 2 nodes (n1, n2), forgiven: no room"]);
+    assert_eq!(ended.report["nodes"]["total"], 2);
+}
+
+#[test]
 fn a_bad_image_ends_it_soon() {
     let mut world = world(3);
     world.registry.insert("q.io/bad:1".into(), Pull::fails("manifest unknown"));

@@ -278,6 +278,27 @@ fn only_expired_leftovers_of_the_same_name_are_removed() {
     assert!(ended.says("removed DaemonSet `demo-expired-1`, left by an earlier run"));
 }
 
+/// helm prints the whole log, however many DaemonSets there are.
+#[test]
+fn lines_about_daemonsets_are_few() {
+    for (option, n_lines) in [("", 3), ("-v ", 8)] {
+        let mut world = nodes(1);
+        for n in 1..=8 {
+            let labels = json!({"prepull.dev/name": "demo", "prepull.dev/run": "other"});
+            let name = format!("demo-expired-{n}");
+            world.plant(puller(&name, labels, Some("2023-12-31T23:59:59Z")));
+        }
+        let images: Vec<_> = (1..=8).map(|n| format!("q.io/{n}:1")).collect();
+        let line = format!("{option}--pods-per-node 8 {}", images.join(" "));
+        let ended = run(&world.share(), &args(&line));
+        ended.expect(0, &["ready"]);
+        for words in ["removed DaemonSet", "made DaemonSet"] {
+            let told = ended.lines.iter().filter(|it| it.contains(words)).count();
+            assert_eq!(told, n_lines, "{words}: {:#?}", ended.lines);
+        }
+    }
+}
+
 #[test]
 fn an_object_of_our_name_that_is_not_ours_is_left_alone() {
     let name = format!("demo-{}-1", &JOB_UID.replace('-', "")[..10]);

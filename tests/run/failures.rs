@@ -102,6 +102,23 @@ fn our_own_image_may_be_the_bad_one() {
     assert!(after_the_first_failure(&world) <= seconds(12));
 }
 
+/// A disk that is full fails pulls, and gets its node a taint.
+#[test]
+fn a_pull_that_fails_where_nobody_waits_any_more_fails_nothing() {
+    for happening in
+        [Happening::Taint("n2", "node.kubernetes.io/disk-pressure"), Happening::Remove("n2")]
+    {
+        let mut world = nodes(3);
+        let full = Pull::fails("write /var/lib/x: no space left on device");
+        world.registry_at.insert(("n2".into(), "q.io/a:1".into()), full);
+        // Before its second attempt, and before it is looked at again for other reasons.
+        world.at(10, happening);
+        let ended = run(&world.share(), &args("q.io/a:1"));
+        ended.expect(0, &["ready: `q.io/a:1` on 2 nodes"]);
+        assert!(ended.report["nodes"]["dropped"]["n2"].is_string(), "{:#}", ended.report);
+    }
+}
+
 fn slow(takes: u64) -> World {
     let mut world = nodes(3);
     world.registry.insert("q.io/slow:1".into(), Pull::after(takes));

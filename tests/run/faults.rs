@@ -227,6 +227,24 @@ fn a_binding_that_is_not_in_force_yet_is_waited_for() {
     assert!(!ended.says("nodes may not be listed"), "{:#?}", ended.lines);
 }
 
+/// A token made moments ago may be as new to the API server as a binding.
+#[test]
+fn a_token_that_is_taken_late_is_waited_for() {
+    let refused = |times| Fault {
+        request: "list nodes",
+        skip: 0,
+        times,
+        kind: FaultKind::Status { code: 401, message: "Unauthorized", retry_after: None },
+    };
+    for (times, exit) in [(5, 0), (50, 1)] {
+        let mut world = world();
+        world.faults.push(refused(times));
+        let ended = run(&world.share(), &args("q.io/a:1"));
+        assert_eq!(ended.exit, exit, "{:#?}", ended.lines);
+        assert!(exit == 0 || ended.took < Duration::from_secs(7), "{:?}", ended.took);
+    }
+}
+
 #[test]
 fn rights_that_are_withdrawn_end_it_at_once() {
     for at in [3, 10, 17, 25] {

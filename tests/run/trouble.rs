@@ -7,7 +7,7 @@ use prepull::evidence::{Event, EventMetadata, ObjectReference};
 use serde_json::json;
 
 use crate::bench::{Ended, args, args_with, attempt, nodes, run};
-use crate::model::{Fault, FaultKind, Happening, ModelEvent, Pull, Shared, World};
+use crate::model::{Admission, Fault, FaultKind, Happening, ModelEvent, Pull, Shared, World};
 
 const NOT_FOUND: &str = "rpc error: code = NotFound desc = failed to pull and unpack image \
                          \"q.io/a:1\": failed to resolve image: q.io/a:1: not found";
@@ -242,6 +242,40 @@ fn what_keeps_a_pod_from_starting_is_told() {
         "{:#?}",
         ended.lines
     );
+}
+
+/// Nor what another pod complained of.
+#[test]
+fn what_kept_a_pod_from_starting_and_has_passed_is_not_told() {
+    let (reason, message) = ("FailedMount", "MountVolume.SetUp failed");
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(1000));
+    let (_, ended) = after_a_warning(world, "--timeout 60s q.io/a:1", reason, message);
+    ended.expect(3, &["the pull has not ended"]);
+    assert!(!ended.says("FailedMount"), "{:#?}", ended.lines);
+
+    let mut world = nodes(3);
+    world.registry.insert("q.io/prepull:1".into(), Pull::after(1000));
+    world.at(30, Happening::DeletePod("n2"));
+    let (_, ended) = after_a_warning(world, "--timeout 60s q.io/a:1", reason, message);
+    ended.expect(3, &["the pull has not ended"]);
+    assert!(!ended.says("FailedMount"), "{:#?}", ended.lines);
+}
+
+#[test]
+fn images_that_are_rewritten_in_pods_alone_are_told_once() {
+    let mut world = nodes(3);
+    world.admission.push(Admission::RewritePods("q.io/", "mirror.io/"));
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    let told = |container: &str, image: &str| {
+        format!(
+            "on its way in, container `{container}` was given image `mirror.io/{image}` in place \
+             of `q.io/{image}`"
+        )
+    };
+    let expected = [told("install", "prepull:1"), told("01-a", "a:1")];
+    assert_eq!(ended.report["notes"], json!(expected));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prepull::evidence::{
-    ContainerState, ContainerStatus, Event, EventMetadata, ObjectReference, Pod, PodMetadata,
-    PodOwner, PodSpec, PodStatus, Running, Stopped,
+    ContainerState, ContainerStatus, Event, EventMetadata, ObjectReference, Pod, PodContainer,
+    PodMetadata, PodOwner, PodSpec, PodStatus, Running, Stopped,
 };
 use prepull::node::FoundAffinity;
 
@@ -501,6 +501,10 @@ impl ModelPod {
 
     pub fn object(&self) -> Pod {
         let owner = PodOwner { uid: self.set.clone(), controller: true };
+        let containers = |is_init| {
+            let some = self.containers.iter().filter(move |it| it.is_init == is_init);
+            some.map(|it| PodContainer { image: it.image.clone(), name: it.name.clone() }).collect()
+        };
         Pod {
             metadata: PodMetadata {
                 name: self.name.clone(),
@@ -510,6 +514,8 @@ impl ModelPod {
             spec: PodSpec {
                 node_name: if self.is_bound { self.node.clone() } else { String::new() },
                 affinity: self.affinity.clone(),
+                containers: containers(false),
+                init_containers: containers(true),
             },
             status: self.published.clone(),
         }
