@@ -72,6 +72,20 @@ fn a_node_that_goes_is_not_waited_for() {
     run(&world.share(), &args("q.io/a:1")).expect(0, &["ready"]);
 }
 
+/// Nodes that join later get pods of it.
+#[test]
+fn a_puller_that_has_finished_is_watched_for_edits() {
+    for joins_at in 22..44 {
+        let mut world = world(2);
+        world.registry.insert("q.io/b:1".into(), Pull::after(60));
+        world.at(20, Happening::EditSets("q.io/other:1"));
+        world.at(joins_at, Happening::Join(Box::new(ModelNode::new("n3"))));
+        let world = world.share();
+        run(&world, &args("--pods-per-node 2 q.io/a:1 q.io/b:1")).expect(0, &["ready"]);
+        assert!(world.borrow().nodes["n3"].holds("q.io/a:1"), "{joins_at}");
+    }
+}
+
 #[test]
 fn nodes_without_room_are_nodes_all_the_same() {
     let mut world = world(2);

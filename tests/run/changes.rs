@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::bench::{JOB_UID, args, args_with, attempt, check, nodes, run};
-use crate::model::{Admission, Happening, ModelNode, PodsOnReplace, Pull, World, epoch};
+use crate::model::{Admission, Happening, ModelNode, PodsOnReplace, Pull, Stored, World, epoch};
 
 /// Three nodes; the pull takes this long on `n2`, and 5 s on the others.
 fn slow_on_n2(takes: u64) -> World {
@@ -72,6 +72,23 @@ fn evidence_of_a_pod_that_outlives_its_machine_does_not_count() {
     let world = world.share();
     run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
     assert!(world.borrow().nodes["n2"].holds("q.io/a:1"));
+}
+
+/// Where there are too many nodes to name, one that held everything has a pod too.
+#[test]
+fn evidence_of_a_replaced_node_that_was_no_target_does_not_count() {
+    let mut world = nodes(502);
+    world.pace.start = Duration::from_secs(20);
+    let complete = world.nodes.get_mut("n001").expect("one of them");
+    complete.images.push(Stored::new("q.io/a:1", Duration::ZERO));
+    world.registry.insert("q.io/a:1".into(), Pull::after(5));
+    world.registry_at.insert(("n002".into(), "q.io/a:1".into()), Pull::after(40));
+    world.at(50, Happening::Registry("q.io/a:1", Pull::after(60)));
+    world.at(50, Happening::Registry("q.io/prepull:1", Pull::after(30)));
+    world.at(60, Happening::Replace("n001", PodsOnReplace::Stay));
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+    assert!(world.borrow().nodes["n001"].holds("q.io/a:1"));
 }
 
 /// The same where the recheck finds the new machine: one of two images was proved on the old one,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prepull::args::RunArgs;
 use serde_json::json;
 
 use crate::bench::{args, args_with, attempt, nodes, run};
@@ -117,20 +118,39 @@ fn a_node_that_joins_waits_for_its_place() {
     assert_eq!(world.borrow().most_unfinished, 1);
 }
 
-/// The second try finds the first one's DaemonSet, which may be sent to other nodes.
+/// The second try finds the first one's DaemonSets, which may be sent to other nodes.
 #[test]
 fn a_second_try_keeps_to_the_window() {
-    for killed_after in 3..40 {
-        let mut world = pulling(6);
+    let groups = r#"{"images": [
+        {"image": "q.io/a:1", "nodeSelector": {"pool": "a"}},
+        {"image": "q.io/b:1", "nodeSelector": {"pool": "b"}}
+    ]}"#;
+    for window in [1, 2] {
+        let line = format!("--timeout 30m --max-nodes-at-once {window}");
+        keeps_to_the_window(window, &args(&format!("{line} {IMAGES}")));
+        keeps_to_the_window(window, &args_with(&line, groups));
+    }
+}
+
+fn keeps_to_the_window(window: usize, args: &RunArgs) {
+    for killed_after in 3..60 {
+        let mut world = pulling(8);
+        for (place, node) in world.nodes.values_mut().enumerate() {
+            let pool = if place % 2 == 0 { "a" } else { "b" };
+            node.labels.insert("pool".into(), pool.into());
+        }
         world.kill_after = Some(killed_after);
         let world = world.share();
-        let args = args(&format!("--timeout 30m --max-nodes-at-once 2 {IMAGES}"));
-        if !attempt(&world, &args).is_killed {
+        if !attempt(&world, args).is_killed {
             break;
         }
         world.borrow_mut().kill_after = None;
-        run(&world, &args).expect(0, &["ready"]);
-        assert!(world.borrow().most_unfinished <= 2, "killed after {killed_after}");
+        // Others may be let in when no DaemonSet goes to these any more.
+        for name in ["n1", "n2"] {
+            world.borrow_mut().nodes.get_mut(name).expect("one of eight").cordoned = true;
+        }
+        run(&world, args).expect(0, &["ready"]);
+        assert!(world.borrow().most_unfinished <= window, "killed after {killed_after}");
     }
 }
 
