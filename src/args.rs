@@ -70,6 +70,8 @@ const DEFAULT_NAME: &str = "prepull";
 const LONGEST_NAME: usize = 40;
 /// The end of a run is a date, and its year has four digits; no pull takes a year.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Nobody waits longer for news of pulls.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 /// Below helm's own default of 300 s.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(270);
 /// A look is done in a second or two, and somebody waits for it at a terminal.
@@ -252,6 +254,9 @@ fn run_args(
     }
     if interval < SHORTEST_INTERVAL {
         return usage("`--interval` is too short: use 100ms or more".into());
+    }
+    if interval > LONGEST_INTERVAL {
+        return usage("`--interval` is longer than an hour: use less, such as 2s".into());
     }
     if timeout > LONGEST_TIMEOUT {
         return usage("`--timeout` is longer than a year: use less, such as 270s".into());
@@ -866,6 +871,14 @@ mod tests {
     }
 
     /// The end of the run is a date, and the annotation of the expiry has four digits for a year.
+    #[test]
+    fn an_interval_beyond_all_time_is_refused() {
+        for interval in ["61m", "18446744073709551615s"] {
+            let error = parse_line(&["a:1", "--interval", interval], &[]).unwrap_err().to_string();
+            assert!(error.contains("`--interval`"), "{error}");
+        }
+    }
+
     #[test]
     fn a_timeout_beyond_all_dates_is_refused() {
         for timeout in ["9000y", "600000000000000y", "18446744073709551615s"] {

@@ -57,15 +57,18 @@ fn run(args: RunArgs, env: &dyn Fn(&str) -> Option<String>) -> Result<u8, String
         Line::Always(line) | Line::Verbose(line) => _ = say(&line),
     });
     let report = Report::new(&config, &run, judgement);
-    tell(&report, &config, &mut cluster);
+    let is_misused = report.exit_code() == Exit::Usage as u8;
     match output {
-        Output::Text if report.exit_code() == Exit::Usage as u8 => {
-            return Err(report.verdict().into());
-        }
         Output::Json => _ = writeln!(io::stdout(), "{}", report.json()),
+        Output::Text if is_misused => {}
         Output::Text => report.lines(verbosity).iter().for_each(|line| _ = say(line)),
     }
-    Ok(report.exit_code())
+    // What follows may take its time, which others may cut short.
+    tell(&report, &config, &mut cluster);
+    match output {
+        Output::Text if is_misused => Err(report.verdict().into()),
+        _ => Ok(report.exit_code()),
+    }
 }
 
 fn print(text: &str, exit: Exit) -> Result<u8, (Exit, String)> {

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use crate::cluster::EventKind;
 use crate::run::{Config, Dropped, GroupRun, Item, Mode, Outcome, Run, Target};
 use crate::survey::{Holders, Lacking, Presence, Survey};
-use crate::verdict::CHECK_ACCESS;
+use crate::verdict::{CHECK_ACCESS, CHECK_NAME};
 use crate::words::{NAMES_SHOWN, cut, list_of, nodes, one_line, some_of};
 
 /// The version of the JSON report; it grows when a field changes its meaning or goes.
@@ -140,6 +140,28 @@ struct FailureReport {
     /// In the words of the kubelet or of the cluster.
     message: String,
     advice: String,
+    #[serde(skip)]
+    item: Item,
+    #[serde(skip)]
+    lack: Lack,
+}
+
+/// Why an image is missing on a node.
+#[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Cause {
+    item: Item,
+    lack: Lack,
+    message: String,
+    advice: &'static str,
+}
+
+/// How an image is missing.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Lack {
+    /// Its pull has failed.
+    Failed,
+    /// It has not come yet.
+    Pending,
 }
 
 impl Report {
@@ -217,8 +239,9 @@ impl Report {
         // Where nothing was looked at, there is nothing to say of the images.
         let seen = self.images.iter().filter(|_| self.nodes.total > 0);
         let mut lines: Vec<_> = limited(seen.map(|it| it.line(shown)), most, "images");
-        // The verdict says the first failure, so that a single one needs no line of its own.
-        if self.failures.len() > 1 {
+        // A single one needs no line of its own where the verdict says it.
+        let is_told = |it: &FailureReport| self.verdict.contains(&one_line(&it.line(NAMES_SHOWN)));
+        if self.failures.len() > 1 || !self.failures.iter().all(is_told) {
             let failures = self.failures.iter().map(|it| it.line(shown));
             lines.extend(limited(failures, most, "failures"));
         }
@@ -227,7 +250,7 @@ impl Report {
                 format!("{reason}: {}", list_of(names.iter().map(String::as_str), shown))
             });
             let n_left_out: usize = self.nodes.left_out.values().map(Vec::len).sum();
-            let reasons: Vec<_> = reasons.take(most).collect();
+            let reasons = limited(reasons, most, "reasons");
             let total = nodes(self.nodes.total);
             lines.push(format!("left out {n_left_out} of {total}: {}", reasons.join("; ")));
         }
@@ -315,6 +338,9 @@ impl Report {
                         "check that the API server answers"
                     }
                     Some(_) => "look at what keeps it",
+                    None if config.owner.is_none() => {
+                        "a rerun goes on where this one stopped; for more time raise `--timeout`"
+                    }
                     None => {
                         "a rerun goes on where this one stopped; for more time raise \
                          `timeoutSeconds` here and `--timeout` of helm"
@@ -447,9 +473,17 @@ impl DigestReport {
 
 impl FailureReport {
     fn line(&self, names_shown: usize) -> String {
-        let Self { image, nodes: names, message, advice } = self;
+        let Self { image, nodes: names, message, advice, item, lack } = self;
+        let image = match item {
+            Item::Image(_) => format!("`{image}`"),
+            Item::OwnImage => format!("prepull's own image `{image}`"),
+        };
         let on = list_of(names.iter().map(String::as_str), names_shown);
-        let mut line = format!("cannot pull `{image}` on {} ({on}): {message}", nodes(names.len()));
+        let on = format!("{} ({on})", nodes(names.len()));
+        let mut line = match lack {
+            Lack::Failed => format!("cannot pull {image} on {on}: {message}"),
+            Lack::Pending => format!("{image} is not on {on} yet: {message}"),
+        };
         if !advice.is_empty() {
             line = format!("{line}: {advice}");
         }
@@ -635,36 +669,45 @@ fn digests(place: usize, config: &Config, run: &Run<'_>) -> Vec<DigestReport> {
 /// What failed where, nodes of the same cause together: the certain failures first, then by the
 /// number of nodes.
 fn failure_reports(config: &Config, run: &Run<'_>, outcome: &Outcome) -> Vec<FailureReport> {
-    if !matches!(outcome, Outcome::CannotPull(_) | Outcome::Deadline | Outcome::Stopped) {
+    if !matches!(
+        outcome,
+        Outcome::CannotPull(_) | Outcome::Deadline | Outcome::Failed { .. } | Outcome::Stopped
+    ) {
         return vec![];
     }
     let is_certain = |item: &Item| match outcome {
         Outcome::CannotPull(certain) => certain.contains(item),
         _ => false,
     };
-    let mut nodes_by_cause: BTreeMap<(Item, String, &str), Vec<String>> = BTreeMap::new();
+    let mut nodes_by_cause: BTreeMap<Cause, Vec<String>> = BTreeMap::new();
     for (name, target) in run.groups().iter().flat_map(|it| it.targets.unfinished()) {
-        for (item, message, advice) in causes(target, outcome) {
-            nodes_by_cause.entry((item, message, advice)).or_default().push(name.to_owned());
+        for cause in causes(target, outcome) {
+            nodes_by_cause.entry(cause).or_default().push(name.to_owned());
         }
     }
     let missing: BTreeSet<_> =
         run.groups().iter().flat_map(|it| &it.targets.missing_secrets).collect();
     let mut causes: Vec<_> = nodes_by_cause.into_iter().collect();
-    causes.sort_by_key(|((item, ..), names)| (!is_certain(item), usize::MAX - names.len()));
+    causes.sort_by_key(|(it, names)| (!is_certain(&it.item), usize::MAX - names.len()));
     causes
         .into_iter()
-        .map(|((item, message, advice), nodes)| FailureReport {
-            image: match item {
+        .map(|(cause, nodes)| FailureReport {
+            image: match cause.item {
                 Item::Image(place) => config.wanted[place].image.to_string(),
                 Item::OwnImage => config.own_image.clone(),
             },
             nodes,
-            message,
-            advice: match advice {
+            message: cause.message,
+            advice: match cause.advice {
                 CHECK_ACCESS if !missing.is_empty() => secrets_to_make(&missing, config),
+                // Some registries say so to strangers, whether it is there or not.
+                CHECK_NAME if !missing.is_empty() => {
+                    format!("{CHECK_NAME}; {}", secrets_to_make(&missing, config))
+                }
                 advice => advice.into(),
             },
+            item: cause.item,
+            lack: cause.lack,
         })
         .collect()
 }
@@ -679,22 +722,27 @@ fn secrets_to_make(missing: &BTreeSet<&String>, config: &Config) -> String {
 }
 
 /// Why a target is unfinished.
-fn causes(target: &Target, outcome: &Outcome) -> Vec<(Item, String, &'static str)> {
-    let mut causes: Vec<_> = target
-        .failures
-        .iter()
-        .map(|(item, it)| (*item, it.message.clone(), it.verdict.advice))
-        .collect();
-    // With a certain failure the run ends early, and what was still under way has not failed.
-    if matches!(outcome, Outcome::CannotPull(_)) || target.failures.contains_key(&Item::OwnImage) {
+fn causes(target: &Target, outcome: &Outcome) -> Vec<Cause> {
+    let failed = target.failures.iter().map(|(item, it)| Cause {
+        item: *item,
+        lack: Lack::Failed,
+        message: it.message.clone(),
+        advice: it.verdict.advice,
+    });
+    let mut causes: Vec<_> = failed.collect();
+    let has_ended_early = matches!(outcome, Outcome::CannotPull(_) | Outcome::Failed { .. });
+    // What was still under way then has not failed.
+    if has_ended_early || target.failures.contains_key(&Item::OwnImage) {
         return causes;
     }
-    let pending = target
-        .lacking
-        .iter()
-        .map(|it| Item::Image(*it))
-        .filter(|it| !target.failures.contains_key(it));
-    causes.extend(pending.map(|it| (it, target.waiting_for().to_owned(), "")));
+    let items = target.lacking.iter().map(|it| Item::Image(*it));
+    let pending = items.filter(|it| !target.failures.contains_key(it)).map(|item| Cause {
+        item,
+        lack: Lack::Pending,
+        message: target.waiting_for().to_owned(),
+        advice: "",
+    });
+    causes.extend(pending);
     causes
 }
 
@@ -760,16 +808,41 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_where_why_and_what_to_do() {
-        let mut failure = FailureReport {
-            image: "q.io/a:1".into(),
-            nodes: names(7),
-            message: "q.io/a:1: not found".into(),
-            advice: "check the tag".into(),
+        let failure = |item, lack, advice: &str| {
+            let message = "q.io/a:1: not found".into();
+            let failure = FailureReport {
+                image: "q.io/a:1".into(),
+                nodes: names(7),
+                advice: advice.into(),
+                message,
+                item,
+                lack,
+            };
+            failure.line(5)
         };
-        let start = "cannot pull `q.io/a:1` on 7 nodes (n1, n2, n3, n4, n5 and 2 more): ";
-        assert_eq!(failure.line(5), format!("{start}q.io/a:1: not found: check the tag"));
-        failure.advice.clear();
-        assert_eq!(failure.line(5), format!("{start}q.io/a:1: not found"));
+        let on = "7 nodes (n1, n2, n3, n4, n5 and 2 more)";
+        for (item, lack, advice, line) in [
+            (
+                Item::Image(0),
+                Lack::Failed,
+                "check the tag",
+                format!("cannot pull `q.io/a:1` on {on}: q.io/a:1: not found: check the tag"),
+            ),
+            (
+                Item::OwnImage,
+                Lack::Failed,
+                "",
+                format!("cannot pull prepull's own image `q.io/a:1` on {on}: q.io/a:1: not found"),
+            ),
+            (
+                Item::Image(0),
+                Lack::Pending,
+                "",
+                format!("`q.io/a:1` is not on {on} yet: q.io/a:1: not found"),
+            ),
+        ] {
+            assert_eq!(failure(item, lack, advice), line);
+        }
     }
 
     #[test]

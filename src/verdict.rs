@@ -35,6 +35,9 @@ pub struct Rule {
 /// What to do where a registry lets nobody in; it seldom says whether the image is there at all.
 pub const CHECK_ACCESS: &str = "check the image name and the pull secrets";
 
+/// What to do where a registry knows no such image; some say so to whoever is not logged in.
+pub const CHECK_NAME: &str = "check the image name and the tag";
+
 /// Kubelet reasons that decide without their message.
 ///
 /// Source: `pkg/kubelet/images/types.go`.
@@ -142,7 +145,7 @@ pub const RULES: [Rule; 18] = [
     },
     Rule {
         texts: &["failed to resolve …: not found", "manifest unknown", "name unknown"],
-        verdict: permanent("check the image name and the tag"),
+        verdict: permanent(CHECK_NAME),
     },
 ];
 

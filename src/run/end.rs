@@ -1,6 +1,7 @@
 //! The end: the outcome is fixed, and what was made is removed.
 
 use std::collections::BTreeSet;
+use std::mem;
 
 use crate::puller::RUN_LABEL;
 use crate::run::{FIRST_PAUSE, Outcome, Phase, PullerState, Run};
@@ -64,17 +65,28 @@ impl Run<'_> {
     }
 
     pub(super) fn give_up_cleaning(&mut self) {
-        for group in 0..self.groups.len() {
-            if self.groups[group].puller == PullerState::None {
-                continue;
-            }
-            let name = self.puller_name(group);
-            let ns = &self.config.namespace;
-            self.notes.push(format!(
-                "DaemonSet `{name}` may be left: it goes with the hook's Job, or by `kubectl \
-                 --namespace {ns} delete daemonset {name}`"
-            ));
+        let phase = mem::replace(&mut self.phase, Phase::Finished);
+        if let Phase::Clean { group, .. } | Phase::Confirm { group, .. } = phase {
+            self.leave_from(group);
         }
-        self.phase = Phase::Finished;
+    }
+
+    /// Gives up on this group's puller and on all that come after it.
+    pub(super) fn leave_from(&mut self, group: usize) {
+        for group in group..self.groups.len() {
+            if self.groups[group].puller != PullerState::None {
+                self.note_left(group);
+            }
+        }
+    }
+
+    /// Names a puller that may be there still, and how to remove it.
+    pub(super) fn note_left(&mut self, group: usize) {
+        let name = self.puller_name(group);
+        let ns = &self.config.namespace;
+        self.notes.push(format!(
+            "DaemonSet `{name}` may be left: it goes with the hook's Job, or by `kubectl \
+             --namespace {ns} delete daemonset {name}`"
+        ));
     }
 }

@@ -7,16 +7,26 @@ use std::time::Duration;
 use crate::cluster::{ApiError, Cause};
 use crate::run::begin::leftovers;
 use crate::run::{
-    FIRST_PAUSE, Loss, MayRestart, Outcome, Phase, PullerState, Purpose, Run, survey_for,
+    FIRST_PAUSE, LineKind, Loss, MayRestart, Outcome, Phase, PullerState, Purpose, Run, survey_for,
 };
 use crate::survey::Survey;
 
 /// A ClusterRoleBinding made moments ago takes a second to work.
 const BINDING_DELAY: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// What an earlier run left is in nobody's way: one that can not be removed is told of and left.
+const MOST_TRIES_OF_A_LEFTOVER: u32 = 3;
 
 impl Run<'_> {
     pub(super) fn absorb_error(&mut self, err: &ApiError) {
+        if let Some(phase) = self.list_anew(err) {
+            self.pause = Some(self.pause_after(err, self.n_expired));
+            self.n_expired += 1;
+            self.fault = Some(err.to_string());
+            self.verbose(format!("{err}: reading the list again from its start"));
+            self.phase = phase;
+            return;
+        }
         if err.is_transient() && matches!(self.phase, Phase::Events { .. } | Phase::Refusals { .. })
         {
             // Events may be in a store of their own, and prove nothing.
@@ -27,13 +37,23 @@ impl Run<'_> {
             };
             return;
         }
+        if let Phase::RemoveLeftover { rest, .. } = &mut self.phase
+            && err.is_transient()
+            && self.n_failed >= MOST_TRIES_OF_A_LEFTOVER
+        {
+            let rest = mem::take(rest);
+            self.notes.push(err.to_string());
+            self.n_failed = 0;
+            self.phase = self.remove_leftovers(rest);
+            return;
+        }
         if err.is_transient() {
-            self.pause = Some(self.pause_after(err));
+            self.pause = Some(self.pause_after(err, self.n_failed));
             self.n_failed += 1;
             self.fault = Some(err.to_string());
             // A single fault is nothing to talk about; one that lasts is, but once.
             match self.n_failed {
-                2 => self.say(format!("{err}: trying again")),
+                2 => self.say_if_few(LineKind::Fault, format!("{err}: trying again")),
                 _ => self.verbose(format!("{err}: trying again")),
             }
             return;
@@ -42,8 +62,6 @@ impl Run<'_> {
         let n_failed = mem::take(&mut self.n_failed);
         let phase = mem::replace(&mut self.phase, Phase::Finished);
         self.phase = match (phase, code) {
-            // The continue token expired: what was read is of another moment than what remains.
-            (Phase::Survey { purpose, from: Some(_), .. }, 410) => survey_for(purpose, self.config),
             (
                 phase @ (Phase::Create { .. }
                 | Phase::Leftovers { .. }
@@ -58,9 +76,6 @@ impl Run<'_> {
                 phase
             }
             (Phase::Survey { purpose: Purpose::First, .. }, 403) => self.start_blind(err),
-            (Phase::Pods { from: Some(_) }, 410) => self.look(),
-            (Phase::Events { from: Some(_) }, 410) => Phase::Events { from: None },
-            (Phase::Leftovers { from: Some(_), .. }, 410) => leftovers(),
             (Phase::ReadJob { .. }, 403 | 404) => {
                 self.notes.push(format!("{err}: the deadline counts from now on"));
                 leftovers()
@@ -98,7 +113,6 @@ impl Run<'_> {
                 self.recheck_against(&Survey::new(&self.config.groups), &node);
                 self.recheck_next(rest)
             }
-            (Phase::Refusals { from: Some(_) }, 410) => Phase::Refusals { from: None },
             (Phase::Refusals { .. }, _) => self.judge_refusals(),
             (Phase::Restart { pods }, 404 | 409) => self.restart_next(pods),
             (Phase::Restart { .. }, 403) => {
@@ -113,19 +127,35 @@ impl Run<'_> {
                 }
                 self.looked()
             }
+            (Phase::Events { .. }, code) if code != 401 => {
+                self.verbose(format!("{err}: going on without events"));
+                self.looked()
+            }
             (Phase::Clean { group, .. } | Phase::Confirm { group, .. }, 404)
             | (Phase::Clean { group, .. }, 409) => self.cleaned(group),
-            (Phase::Clean { .. } | Phase::Confirm { .. }, _) => {
-                self.notes.push(err.to_string());
-                self.give_up_cleaning();
-                Phase::Finished
+            (Phase::Clean { group, .. } | Phase::Confirm { group, .. }, _) => {
+                let note = err.to_string();
+                if !self.notes.contains(&note) {
+                    self.notes.push(note);
+                }
+                // A webhook may mind this one alone; without the right there is no use in asking.
+                if code == 401 || is_for_want_of_rights(err) {
+                    self.leave_from(group);
+                    Phase::Finished
+                } else {
+                    self.note_left(group);
+                    self.clean_from(group + 1)
+                }
             }
             // The right to read one node may be missing where the right to list them is there.
             (Phase::Recheck { .. }, 403) => survey_for(Purpose::Recheck, self.config),
             // What worked before does not any more: helm has given up and taken our
             // ServiceAccount or its rights. Cleaning up asks once, and the cluster's garbage
             // collection does the rest.
-            (phase, 401 | 403) if self.worked.contains(&mem::discriminant(&phase)) => {
+            (phase, 401 | 403)
+                if self.worked.contains(&mem::discriminant(&phase))
+                    && (code == 401 || is_for_want_of_rights(err)) =>
+            {
                 self.fail(format!(
                     "the rights of this run were withdrawn, as helm does when it gives up waiting: \
                      {err}"
@@ -133,6 +163,20 @@ impl Run<'_> {
             }
             _ => self.fail(with_advice(err)),
         };
+    }
+
+    /// The list from its start, where its continue token has expired: what was read of it is of
+    /// another moment than what remains.
+    fn list_anew(&mut self, err: &ApiError) -> Option<Phase> {
+        if err.code() != Some(410) {
+            return None;
+        }
+        match self.phase {
+            Phase::Survey { purpose, from: Some(_), .. } => Some(survey_for(purpose, self.config)),
+            Phase::Pods { from: Some(_) } => Some(self.look()),
+            Phase::Leftovers { from: Some(_), .. } => Some(leftovers()),
+            _ => None,
+        }
     }
 
     /// A first try that was refused made nothing; one that followed a lost answer may have.
@@ -143,13 +187,13 @@ impl Run<'_> {
     }
 
     /// Retries wait twice as long each time, and not all runs equally long.
-    pub(super) fn pause_after(&self, err: &ApiError) -> Duration {
+    pub(super) fn pause_after(&self, err: &ApiError, n_failed: u32) -> Duration {
         if let Cause::Status { retry_after: Some(pause), .. } = err.cause {
             return pause.max(FIRST_PAUSE);
         }
-        let doubled = FIRST_PAUSE.saturating_mul(1 << self.n_failed.min(10));
+        let doubled = FIRST_PAUSE.saturating_mul(1 << n_failed.min(10));
         let mut hasher = DefaultHasher::new();
-        (&self.config.id, self.n_failed, self.now.elapsed).hash(&mut hasher);
+        (&self.config.id, n_failed, self.now.elapsed).hash(&mut hasher);
         let jitter = (hasher.finish() % 512) as u32;
         doubled.min(LONGEST_PAUSE) * (512 + jitter) / 1024
     }

@@ -178,6 +178,19 @@ pub enum Answer {
     Pullers(Page<Puller>),
 }
 
+impl Answer {
+    /// Whether it is a page of a list, and not the last one.
+    fn is_to_be_continued(&self) -> bool {
+        match self {
+            Self::Events(page) => page.next.is_some(),
+            Self::Nodes(page) => page.next.is_some(),
+            Self::Pods(page) => page.next.is_some(),
+            Self::Pullers(page) => page.next.is_some(),
+            _ => false,
+        }
+    }
+}
+
 /// What happened since the last step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Observation {
@@ -198,6 +211,8 @@ pub struct Run<'a> {
     /// Failed tries of the phase's request, and what the last one said.
     n_failed: u32,
     fault: Option<String>,
+    /// How often in a row the list that is being read was begun anew.
+    n_expired: u32,
     /// The same when the outcome was decided: cleaning up has faults of its own.
     fault_at_end: Option<String>,
     /// How long the Job had been running when this process started.
@@ -225,8 +240,8 @@ pub struct Run<'a> {
     next_progress: Duration,
     /// Nodes dropped by the recheck under way.
     n_dropped: usize,
-    /// Leftovers of earlier runs that were removed.
-    n_removed: usize,
+    /// How many lines there were of each kind that there may be many of.
+    n_said: BTreeMap<LineKind, usize>,
     deadline_seen: Option<Duration>,
     cleanup_began: Option<Duration>,
     outcome: Option<Outcome>,
@@ -266,6 +281,16 @@ pub enum Line {
     Always(String),
     /// With `-v`.
     Verbose(String),
+}
+
+/// Lines that there may be many of in one run.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum LineKind {
+    Dropped,
+    Fault,
+    Leftover,
+    NoRoom,
+    Placed,
 }
 
 /// One group's puller and targets.
@@ -455,6 +480,7 @@ impl<'a> Run<'a> {
             pause: None,
             n_failed: 0,
             fault: None,
+            n_expired: 0,
             fault_at_end: None,
             started_before: zero,
             sight: Sight::Nodes,
@@ -474,7 +500,7 @@ impl<'a> Run<'a> {
             last_answer: zero,
             next_progress: RECHECK_AFTER,
             n_dropped: 0,
-            n_removed: 0,
+            n_said: BTreeMap::new(),
             deadline_seen: None,
             cleanup_began: None,
             outcome: None,
@@ -494,7 +520,11 @@ impl<'a> Run<'a> {
                 }
                 self.last_answer = now.elapsed;
                 self.n_failed = 0;
-                self.fault = None;
+                // The start of a list is no news where its end can not be had.
+                if self.n_expired == 0 || !answer.is_to_be_continued() {
+                    self.n_expired = 0;
+                    self.fault = None;
+                }
                 self.absorb(answer);
             }
             Observation::Answered(Err(err)) => self.absorb_error(&err),
@@ -709,10 +739,15 @@ impl<'a> Run<'a> {
                     None => self.remove_leftovers(expired),
                 }
             }
-            (Phase::RemoveLeftover { leftover, rest }, Answer::Deleted(_)) => {
-                let line = format!("removed DaemonSet `{}`, left by an earlier run", leftover.name);
-                self.say_if_few(self.n_removed, line);
-                self.n_removed += 1;
+            (Phase::RemoveLeftover { leftover, rest }, Answer::Deleted(deletion)) => {
+                let name = leftover.name;
+                let line = match deletion {
+                    Deletion::Done => format!("removed DaemonSet `{name}`, left by an earlier run"),
+                    Deletion::UnderWay => {
+                        format!("DaemonSet `{name}`, left by an earlier run, is being deleted")
+                    }
+                };
+                self.say_if_few(LineKind::Leftover, line);
                 self.remove_leftovers(rest)
             }
             (Phase::Create { group }, Answer::Puller(made)) => self.made(group, &made),
@@ -787,9 +822,11 @@ impl<'a> Run<'a> {
         self.lines.push(Line::Always(one_line(&line)));
     }
 
-    /// Says a line of a kind that there may be many of; so many were said before.
-    fn say_if_few(&mut self, n_before: usize, line: String) {
-        match n_before < LINES_OF_A_KIND {
+    /// Says a line of a kind that there may be many of.
+    fn say_if_few(&mut self, kind: LineKind, line: String) {
+        let n_said = self.n_said.entry(kind).or_default();
+        *n_said += 1;
+        match *n_said <= LINES_OF_A_KIND {
             true => self.say(line),
             false => self.verbose(line),
         }

@@ -8,7 +8,7 @@ use crate::puller::{
     DaemonSet, Destination, Plan, Puller, changes, does_the_same, manifest, named_nodes, reaches,
 };
 use crate::run::window::{Pulling, Standing, Window};
-use crate::run::{FIRST_PAUSE, GroupRun, Loss, Phase, PullerState, Run, Sight};
+use crate::run::{FIRST_PAUSE, GroupRun, LineKind, Loss, Phase, PullerState, Run, Sight};
 use crate::words::{nodes, rfc3339};
 
 /// Up to so many targets are named one by one; the DaemonSet controller parses every term again
@@ -148,7 +148,7 @@ impl Run<'_> {
             }
             None => "to pull wherever its pods are placed: nodes may not be listed".into(),
         };
-        self.say_if_few(group, format!("{how} DaemonSet `{name}` {place}"));
+        self.say_if_few(LineKind::Placed, format!("{how} DaemonSet `{name}` {place}"));
         let note = "nothing owns the puller: a kill leaves its DaemonSet until the next run of the \
                     same name";
         if self.config.owner.is_none() && !self.notes.iter().any(|it| it == note) {

@@ -118,8 +118,7 @@ pub struct Targets {
     pub nodes: BTreeMap<String, Target>,
     /// Nodes that ceased to be targets, and why.
     pub dropped: BTreeMap<String, Dropped>,
-    /// Pods on nodes that were dropped because they are not ready, by node: nobody is there to end
-    /// them.
+    /// Pods on nodes that came to be not ready, by node: nobody is there to end them.
     pub stranded: BTreeMap<String, String>,
     /// Pull secrets that pods name and that do not exist.
     pub missing_secrets: BTreeSet<String>,
@@ -229,11 +228,20 @@ impl Targets {
     }
 
     pub fn drop_node(&mut self, name: &str, why: Dropped) {
-        let Some(target) = self.nodes.remove(name) else { return };
-        if let (Dropped::LeftOut(LeftOut::NotReady), Some(pod)) = (&why, target.pod) {
-            self.stranded.insert(name.into(), pod.name);
+        if let Dropped::LeftOut(why) = &why {
+            self.note_left_out(name, why);
         }
-        self.dropped.insert(name.into(), why);
+        if self.nodes.remove(name).is_some() {
+            self.dropped.insert(name.into(), why);
+        }
+    }
+
+    /// Takes in that a target, finished or not, is none any more.
+    pub fn note_left_out(&mut self, name: &str, why: &LeftOut) {
+        let pod = self.nodes.get(name).and_then(|it| it.pod.as_ref());
+        if let (LeftOut::NotReady, Some(pod)) = (why, pod) {
+            self.stranded.insert(name.into(), pod.name.clone());
+        }
     }
 
     /// Whether this node was forgiven for what it lacks.
@@ -487,6 +495,12 @@ impl Failure {
 }
 
 impl Target {
+    /// Why the node is not finished.
+    pub fn why(&self) -> &str {
+        let failure = self.failures.values().next();
+        failure.map_or_else(|| self.waiting_for(), |it| it.message.as_str())
+    }
+
     /// What the node is waited for, as far as no pull has failed.
     pub fn waiting_for(&self) -> &str {
         match &self.obstacle {
@@ -561,10 +575,19 @@ impl Target {
             );
         }
         let failure = self.failures.get_mut(&item)?;
-        failure.message = one_line(message);
+        failure.message = one_line(in_short(message));
         failure.verdict = verdict;
         Some(failure)
     }
+}
+
+/// The runtime's words without those that say nothing: how the kubelet asked it, and the image.
+fn in_short(message: &str) -> &str {
+    let message = match message.strip_prefix("rpc error: code = ") {
+        Some(rest) => rest.split_once(" desc = ").map_or(message, |(_, cause)| cause),
+        None => message,
+    };
+    message.strip_prefix("failed to pull and unpack image ").map_or(message, without_image)
 }
 
 /// Strips the quoted image from `"x:1": cause`: the reader is told the image already.
@@ -695,10 +718,7 @@ mod tests {
         targets.observe_event(&event("n1", "01-a", "Failed", NOT_FOUND, 2));
         assert_eq!(targets.certain_failures(), BTreeSet::from([Item::Image(0)]));
         let failure = &targets.nodes["n1"].failures[&Item::Image(0)];
-        assert_eq!(
-            failure.message,
-            "rpc error: code = NotFound desc = failed to resolve image: q.io/a:1: not found"
-        );
+        assert_eq!(failure.message, "failed to resolve image: q.io/a:1: not found");
         // It came after all.
         targets.observe_pod(&pod("n1", DONE, &[("01-a", RUNS), ("02-b", WAITS)]));
         assert_eq!(targets.certain_failures(), BTreeSet::new());

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::evidence::{Event, Named};
 use crate::run::{
-    Dropped, Failing, Item, MayRestart, Obstacle, Phase, PullerState, Refusal, Run, Sight, Stall,
-    Target,
+    Dropped, Failing, Item, LineKind, MayRestart, Obstacle, Phase, PullerState, Refusal, Run,
+    Sight, Stall, Target,
 };
 use crate::survey::Lacking;
 use crate::verdict::refusal_advice;
@@ -49,7 +49,8 @@ impl Run<'_> {
         }
         if !forgiven.is_empty() {
             let names = some_of(forgiven.iter().map(String::as_str));
-            self.say(format!("no longer waiting for {names}: no room for another pod"));
+            let line = format!("no longer waiting for {names}: no room for another pod");
+            self.say_if_few(LineKind::NoRoom, line);
         }
     }
 

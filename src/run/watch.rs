@@ -8,8 +8,8 @@ use crate::cluster::Page;
 use crate::evidence::Pod;
 use crate::puller::Puller;
 use crate::run::{
-    Added, Dropped, GroupRun, Item, LookWanted, Loss, Outcome, Phase, PullerState, Purpose,
-    RECHECK_AFTER, Run, Sight, survey_for,
+    Added, Dropped, GroupRun, Item, LineKind, LookWanted, Loss, Outcome, Phase, PullerState,
+    Purpose, RECHECK_AFTER, Run, Sight, survey_for,
 };
 use crate::survey::{Lacking, Survey};
 use crate::words::{nodes, some_of};
@@ -249,7 +249,7 @@ impl Run<'_> {
     pub(super) fn after_recheck(&mut self) -> Phase {
         if self.n_dropped > 0 {
             let dropped = nodes(mem::take(&mut self.n_dropped));
-            self.say(format!("no longer waiting for {dropped}"));
+            self.say_if_few(LineKind::Dropped, format!("no longer waiting for {dropped}"));
         }
         self.last_recheck = self.now.elapsed;
         if let Some(certain) = self.failed_for_good() {
@@ -294,6 +294,9 @@ impl Run<'_> {
         let mut late = BTreeSet::new();
         for (group, found) in survey.groups.iter().enumerate() {
             let targets = &mut self.groups[group].targets;
+            for (name, why) in &found.left_out {
+                targets.note_left_out(name, why);
+            }
             let known =
                 |it: &&Lacking| targets.nodes.get(&it.name).is_some_and(|t| t.uid == it.uid);
             let new = found.lacking.iter().filter(|it| !known(it) && !targets.is_forgiven(it));
@@ -337,7 +340,12 @@ impl Run<'_> {
         let unfinished = self.unfinished_names();
         let n_done = n_targets.saturating_sub(unfinished.len());
         let names = some_of(unfinished.iter().map(String::as_str));
-        self.say(format!("{n_done} of {} done; waiting for {names}", nodes(n_targets)));
+        let first = self.groups.iter().flat_map(|it| it.targets.unfinished()).next();
+        let why = first.map_or("", |(_, target)| target.why());
+        let seconds = Duration::from_secs(self.now.elapsed.as_secs());
+        let time = humantime::format_duration(seconds);
+        let n_targets = nodes(n_targets);
+        self.say(format!("{n_done} of {n_targets} done after {time}; waiting for {names}: {why}"));
     }
 
     pub(super) fn unfinished_names(&self) -> Vec<String> {
