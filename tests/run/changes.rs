@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::bench::{JOB_UID, args, args_with, attempt, check, nodes, run};
-use crate::model::{Admission, Happening, ModelNode, PodsOnReplace, Pull, Stored, World, epoch};
+use crate::model::{
+    Admission, Fault, FaultKind, Happening, ModelNode, PodsOnReplace, Pull, Stored, World, epoch,
+};
 
 /// Three nodes; the pull takes this long on `n2`, and 5 s on the others.
 fn slow_on_n2(takes: u64) -> World {
@@ -295,6 +297,39 @@ fn only_expired_leftovers_of_the_same_name_are_removed() {
     assert!(ended.says("removed DaemonSet `demo-expired-1`, left by an earlier run"));
 }
 
+#[test]
+fn a_leftover_that_can_not_be_removed_is_told_and_left() {
+    let planted = || {
+        let mut world = nodes(1);
+        let labels = json!({"prepull.dev/name": "demo", "prepull.dev/run": "other"});
+        world.plant(puller("demo-old-1", labels, Some("2023-12-31T23:59:59Z")));
+        world
+    };
+    let mut world = planted();
+    let kind = FaultKind::Status {
+        code: 500,
+        message: "failed calling webhook \"guard\"",
+        retry_after: None,
+    };
+    let request = "delete daemonset demo-old-1";
+    world.faults.push(Fault { request, skip: 0, times: usize::MAX, kind });
+    let world = world.share();
+    let ended = run(&world, &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert!(ended.took < Duration::from_secs(15), "{:?}", ended.took);
+    assert!(ended.says("failed calling webhook \"guard\""), "{:#?}", ended.lines);
+
+    // A finalizer is somebody else's business.
+    let mut world = planted();
+    let set = world.sets.get_mut("demo-old-1").expect("just planted");
+    set.object["metadata"]["finalizers"] = json!(["example.org/wait"]);
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    let told = "DaemonSet `demo-old-1`, left by an earlier run, is being deleted";
+    assert!(ended.says(told), "{:#?}", ended.lines);
+    assert!(!ended.says("removed"), "{:#?}", ended.lines);
+}
+
 /// helm prints the whole log, however many DaemonSets there are.
 #[test]
 fn lines_about_daemonsets_are_few() {
@@ -364,6 +399,21 @@ fn the_log_of_six_hundred_restless_nodes_is_short() {
     let ended = attempt(&world, &args("q.io/a:1"));
     check(&world.borrow(), &args("q.io/a:1"), &ended);
     ended.expect(0, &["ready"]);
+}
+
+/// Nodes that come and go for hours.
+#[test]
+fn the_log_of_a_restless_cluster_is_short() {
+    let mut world = nodes(60);
+    world.registry.insert("q.io/a:1".into(), Pull::after(3000));
+    for node in 10..50 {
+        let name: &'static str = format!("n{node}").leak();
+        world.at(60 * (node - 9), Happening::Cordon(name));
+    }
+    let ended = run(&world.share(), &args("--timeout 2h q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    let told = ended.lines.iter().filter(|it| it.starts_with("no longer waiting for")).count();
+    assert_eq!(told, 3, "{:#?}", ended.lines);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::bench::{Ended, args, nodes, run};
-use crate::model::{Admission, Happening, Pull, Shared, World, epoch};
+use crate::bench::{Ended, args, attempt, nodes, run};
+use crate::model::{Admission, FaultKind, Happening, Outage, Pull, Shared, World, epoch};
 
 const NOT_FOUND: &str = "rpc error: code = NotFound desc = failed to pull and unpack image \
                          \"q.io/bad:1\": failed to resolve image: q.io/bad:1: not found";
@@ -135,6 +135,33 @@ fn a_slow_pull_ends_at_the_deadline_and_says_how_to_go_on() {
     let ended = run(&slow(1000).share(), &args("q.io/slow:1"));
     ended.expect(3, &["time ran out", "`q.io/slow:1`", "n1, n2, n3", "a rerun goes on", "helm"]);
     ends_after(&ended, 270);
+}
+
+/// Whatever a run ends for, what is known of its pulls is told.
+#[test]
+fn failed_pulls_are_told_however_a_run_ends() {
+    let why = "cannot pull `q.io/a:1` on 3 nodes (n1, n2, n3): dial tcp 10.0.0.9:443: i/o timeout";
+    let failing = || {
+        let mut world = nodes(3);
+        let away = Pull::fails("dial tcp 10.0.0.9:443: i/o timeout");
+        world.registry.insert("q.io/a:1".into(), away);
+        world
+    };
+    let mut stopped = failing();
+    stopped.at(60, Happening::Signal);
+    let mut withdrawn = failing();
+    withdrawn.at(60, Happening::WithdrawRights);
+    let mut away = failing();
+    let (from, until) = (seconds(60), seconds(1000));
+    away.outages.push(Outage { from, until, kind: FaultKind::Transport });
+    for (world, exit, verdict) in
+        [(stopped, 143, "stopped"), (withdrawn, 1, "withdrawn"), (away, 3, "connection refused")]
+    {
+        let ended = attempt(&world.share(), &args("q.io/a:1"));
+        ended.expect(exit, &[verdict]);
+        assert!(ended.says(why), "{:#?}", ended.lines);
+        assert_eq!(ended.report["failures"][0]["nodes"].as_array().map(Vec::len), Some(3));
+    }
 }
 
 #[test]

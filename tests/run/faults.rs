@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bench::{Ended, args, nodes, run};
+use crate::bench::{Ended, args, attempt, nodes, run};
 use crate::model::{Fault, FaultKind, Happening, ModelNode, Outage, Pull, World};
 
 /// Every request that a run with a late node makes.
@@ -225,6 +225,56 @@ fn a_binding_that_is_not_in_force_yet_is_waited_for() {
     let ended = run(&world.share(), &args("q.io/a:1"));
     ended.expect(0, &["ready"]);
     assert!(!ended.says("nodes may not be listed"), "{:#?}", ended.lines);
+}
+
+/// An API server that is short of breath refuses again and again, and answers in between.
+#[test]
+fn the_log_of_a_run_with_many_faults_is_short() {
+    let mut world = world();
+    world.registry.insert("q.io/a:1".into(), Pull::after(100));
+    for _ in 0..60 {
+        world.faults.push(fault("get daemonset", 1, 2, answer(429, None)));
+    }
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    let told = ended.lines.iter().filter(|it| it.ends_with("trying again")).count();
+    assert_eq!(told, 3, "{:#?}", ended.lines);
+}
+
+/// A webhook that denies is no reason to speak of rights.
+#[test]
+fn what_a_policy_denies_later_is_told_in_its_words() {
+    let denied = FaultKind::Status {
+        code: 403,
+        message: "admission webhook \"policy\" denied the request: no patches today",
+        retry_after: None,
+    };
+    let mut world = world();
+    world.faults.push(fault("patch daemonset", 1, 1, denied));
+    let ended = run(&world.share(), &args("--max-nodes-at-once 1 q.io/a:1"));
+    ended.expect(1, &["failed: ", "no patches today"]);
+    assert!(!ended.says("withdrawn"), "{:#?}", ended.lines);
+}
+
+/// One that can not be deleted is no reason to leave the others.
+#[test]
+fn every_puller_is_cleaned_up_that_can_be() {
+    let denied = FaultKind::Status {
+        code: 403,
+        message: "admission webhook \"policy\" denied the request: keep this one",
+        retry_after: None,
+    };
+    let world = world().share();
+    world.borrow_mut().faults.push(fault("delete daemonset", 0, 1, denied));
+    let ended = attempt(&world, &args("--pods-per-node 3 q.io/a:1 q.io/b:1 q.io/c:1"));
+    ended.expect(0, &["ready"]);
+    assert!(ended.says("keep this one"), "{:#?}", ended.lines);
+    let left: Vec<_> = world.borrow().sets.keys().cloned().collect();
+    assert_eq!(left, ["demo-0f8fad5bd9-1"]);
+    for name in ["demo-0f8fad5bd9-1", "demo-0f8fad5bd9-2", "demo-0f8fad5bd9-3"] {
+        let is_told = ended.says(&format!("`{name}` may be left"));
+        assert_eq!(is_told, left.contains(&name.to_owned()), "{:#?}", ended.lines);
+    }
 }
 
 /// A token made moments ago may be as new to the API server as a binding.

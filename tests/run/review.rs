@@ -116,6 +116,45 @@ fn no_answer_makes_a_run_spin() {
     }
 }
 
+/// Pages of two, of which the second one can never be had.
+#[test]
+fn a_list_that_expires_again_and_again_is_read_at_a_pace() {
+    for (request, words) in [
+        ("list nodes continue", &["cannot list nodes", "too old"][..]),
+        ("list pods continue", &["cannot list pods", "too old"]),
+        ("list daemonsets continue", &["cannot list daemonsets", "too old"]),
+    ] {
+        let mut world = nodes(5);
+        world.page = 2;
+        for name in ["one", "two", "three"] {
+            let labels = json!({"prepull.dev/name": "demo", "prepull.dev/run": name});
+            world.plant(json!({"metadata": {"name": name, "labels": labels}}));
+        }
+        world.faults.push(always(request, answer(410, "the token is too old", None)));
+        let world = world.share();
+        let ended = attempt(&world, &args("--timeout 60s q.io/a:1"));
+        ended.expect(3, words);
+        assert!(busiest_second(&world) <= 10, "{request}: {}", busiest_second(&world));
+    }
+}
+
+/// Whatever is wrong with them, they prove nothing.
+#[test]
+fn a_run_goes_on_without_events() {
+    for (request, code) in
+        [("list events continue", 410), ("list events", 400), ("list events", 404)]
+    {
+        let mut world = pulling(30);
+        world.registry.insert("q.io/late:1".into(), Pull::fails("i/o timeout"));
+        world.at(40, Happening::Registry("q.io/late:1", Pull::after(1)));
+        world.page = 2;
+        world.faults.push(always(request, answer(code, "no", None)));
+        let world = world.share();
+        run(&world, &args("q.io/a:1 q.io/late:1")).expect(0, &["ready"]);
+        assert!(world.borrow().requests.iter().any(|it| !it.is_ok), "{request}");
+    }
+}
+
 #[test]
 fn one_that_is_being_deleted_is_waited_for() {
     let mut world = pulling(5);
@@ -295,7 +334,7 @@ fn check_patience(world: &World, deadline: Duration) {
         let limit = match it.request {
             _ if start < deadline => deadline,
             // Cleaning up.
-            "get daemonset" | "delete daemonset" => last_look + seconds(2 + 12),
+            "get daemonset" | "delete daemonset" => last_look + seconds(2 + 9),
             _ => last_look,
         };
         let most = limit.max(start) + seconds(2);

@@ -230,6 +230,18 @@ fn a_pull_secret_that_does_not_exist_is_named() {
     ended.expect(1, &["secrets `pull`, `push` do not exist in namespace `default`"]);
 }
 
+/// Some registries know no image that a stranger asks for.
+#[test]
+fn a_pull_secret_that_does_not_exist_is_named_beside_an_image_that_does_not() {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::fails(NOT_FOUND));
+    let reason = "FailedToRetrieveImagePullSecret";
+    let message = "Unable to retrieve some image pull secrets (pull); attempting to pull the \
+                   image may not succeed.";
+    let (_, ended) = after_a_warning(world, "q.io/a:1", reason, message);
+    ended.expect(1, &["check the image name and the tag; secret `pull` does not exist"]);
+}
+
 #[test]
 fn what_keeps_a_pod_from_starting_is_told() {
     let mut world = nodes(3);
@@ -286,6 +298,17 @@ fn pods_on_nodes_that_are_not_ready_are_named() {
     let ended = run(&world.share(), &args("q.io/a:1"));
     ended.expect(0, &["ready"]);
     assert!(ended.says("pods on nodes that are not ready stay"), "{:#?}", ended.lines);
+    assert!(ended.says("on n2: remove them with `kubectl "), "{:#?}", ended.lines);
+}
+
+/// Everything had come to it before.
+#[test]
+fn pods_on_finished_nodes_that_are_not_ready_are_named() {
+    let mut world = nodes(3);
+    world.registry_at.insert(("n1".into(), "q.io/a:1".into()), Pull::after(60));
+    world.at(30, Happening::SetReady("n2", false));
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
     assert!(ended.says("on n2: remove them with `kubectl "), "{:#?}", ended.lines);
 }
 
