@@ -124,17 +124,21 @@ fn a_list_that_expires_again_and_again_is_read_at_a_pace() {
         ("list pods continue", &["cannot list pods", "too old"]),
         ("list daemonsets continue", &["cannot list daemonsets", "too old"]),
     ] {
-        let mut world = nodes(5);
-        world.page = 2;
-        for name in ["one", "two", "three"] {
-            let labels = json!({"prepull.dev/name": "demo", "prepull.dev/run": name});
-            world.plant(json!({"metadata": {"name": name, "labels": labels}}));
+        for timeout in 50..60 {
+            let mut world = nodes(5);
+            world.page = 2;
+            for name in ["one", "two", "three"] {
+                let labels = json!({"prepull.dev/name": "demo", "prepull.dev/run": name});
+                world.plant(json!({"metadata": {"name": name, "labels": labels}}));
+            }
+            world.faults.push(always(request, answer(410, "the token is too old", None)));
+            // The time may end behind the first page as well as behind the second.
+            world.pace.request = Duration::from_millis(700);
+            let world = world.share();
+            let ended = attempt(&world, &args(&format!("--timeout {timeout}s q.io/a:1")));
+            ended.expect(3, words);
+            assert!(busiest_second(&world) <= 10, "{request}: {}", busiest_second(&world));
         }
-        world.faults.push(always(request, answer(410, "the token is too old", None)));
-        let world = world.share();
-        let ended = attempt(&world, &args("--timeout 60s q.io/a:1"));
-        ended.expect(3, words);
-        assert!(busiest_second(&world) <= 10, "{request}: {}", busiest_second(&world));
     }
 }
 
