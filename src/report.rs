@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::cluster::EventKind;
 use crate::run::{Config, Dropped, GroupRun, Item, Mode, Outcome, Run, Target};
@@ -106,16 +106,18 @@ struct NodesReport {
 }
 
 #[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct ImageReport {
     image: String,
     /// Nodes that listed it at the first look.
     present: usize,
-    /// Nodes that did not, and whose list is complete, by name.
-    #[serde(serialize_with = "as_number")]
-    absent: Vec<String>,
-    /// Nodes whose list can not tell, by name.
-    #[serde(serialize_with = "as_number")]
-    unknown: Vec<String>,
+    /// Nodes that did not, and whose list is complete.
+    absent: usize,
+    /// Nodes whose list can not tell.
+    unknown: usize,
+    /// The names of both, where no more was done than to look.
+    absent_on: Vec<String>,
+    unknown_on: Vec<String>,
     /// Nodes on which a container of ours proved it.
     pulled: usize,
     /// Nodes on which it is not proved.
@@ -377,7 +379,7 @@ impl Report {
 
     fn look_sentence(&self, images: &str, outcome: &Outcome) -> String {
         let lacking: Vec<_> = self.images.iter().filter(|it| it.n_lacking() > 0).collect();
-        let absent = lacking.iter().find(|it| !it.absent.is_empty());
+        let absent = lacking.iter().find(|it| it.absent > 0);
         let Some(first) = absent.or(lacking.first()) else {
             return format!("present: {} had {images} already", nodes(self.nodes.eligible));
         };
@@ -396,11 +398,6 @@ impl Report {
     }
 }
 
-/// Names are many, and a number is what is asked for.
-fn as_number<S: Serializer>(names: &[String], serializer: S) -> Result<S::Ok, S::Error> {
-    names.len().serialize(serializer)
-}
-
 /// How much is said.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verbosity {
@@ -415,7 +412,7 @@ impl ImageReport {
     }
 
     fn n_lacking(&self) -> usize {
-        self.absent.len() + self.unknown.len()
+        self.absent + self.unknown
     }
 
     fn line(&self, names_shown: usize) -> String {
@@ -426,13 +423,17 @@ impl ImageReport {
             counts.map(|(word, n_nodes)| format!("{word} {}", nodes(*n_nodes))).collect();
         // Nobody tried to pull what a mere look found missing.
         if *pulled + *missing == 0 {
-            let lists = [("absent on", &self.absent), ("unknown on", &self.unknown)];
-            parts.extend(lists.iter().filter(|(_, names)| !names.is_empty()).map(
-                |(word, names)| {
-                    let list = list_of(names.iter().map(String::as_str), names_shown);
-                    format!("{word} {} ({list})", nodes(names.len()))
-                },
-            ));
+            let lists = [
+                ("absent on", self.absent, &self.absent_on),
+                ("unknown on", self.unknown, &self.unknown_on),
+            ];
+            for (word, n_nodes, names) in lists.into_iter().filter(|it| it.1 > 0) {
+                let names = match list_of(names.iter().map(String::as_str), names_shown) {
+                    list if list.is_empty() => list,
+                    list => format!(" ({list})"),
+                };
+                parts.push(format!("{word} {}{names}", nodes(n_nodes)));
+            }
         }
         if parts.is_empty() {
             return format!("{image}: on no node");
@@ -535,8 +536,8 @@ fn end(
     {
         return End { word: STRICTLY_FAILED, exit: Exit::Failed };
     }
-    let n_absent: usize = images.iter().map(|it| it.absent.len()).sum();
-    let n_unknown: usize = images.iter().map(|it| it.unknown.len()).sum();
+    let n_absent: usize = images.iter().map(|it| it.absent).sum();
+    let n_unknown: usize = images.iter().map(|it| it.unknown).sum();
     let (word, exit) = match outcome {
         Outcome::CannotPull(_) | Outcome::Failed { .. } => ("failed", Exit::Failed),
         Outcome::Checked if n_absent == 0 && n_unknown == 0 => ("present", Exit::Done),
@@ -612,8 +613,10 @@ fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
         .map(|(place, it)| ImageReport {
             image: it.image.to_string(),
             present: 0,
-            absent: vec![],
-            unknown: vec![],
+            absent: 0,
+            unknown: 0,
+            absent_on: vec![],
+            unknown_on: vec![],
             pulled: 0,
             missing: 0,
             digests: digests(place, config, run),
@@ -627,8 +630,9 @@ fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
                 found.lacking.iter().filter(is_it).map(|it| it.name.clone()).collect::<Vec<_>>()
             };
             let image = &mut images[place];
-            image.absent = names(Presence::Absent);
-            image.unknown = names(Presence::Unknown);
+            image.absent_on = names(Presence::Absent);
+            image.unknown_on = names(Presence::Unknown);
+            (image.absent, image.unknown) = (image.absent_on.len(), image.unknown_on.len());
             // A list may name a node twice, when it changes between two pages.
             image.present = found.eligible.len().saturating_sub(image.n_lacking());
         }
@@ -637,8 +641,14 @@ fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
         target.pulled.iter().for_each(|&place| images[place].pulled += 1);
         target.lacking.iter().for_each(|&place| images[place].missing += 1);
     }
-    if matches!(config.mode, Mode::Check | Mode::DryRun) {
-        images.iter_mut().for_each(|it| it.missing = 0);
+    for image in &mut images {
+        match config.mode {
+            Mode::Check | Mode::DryRun => image.missing = 0,
+            Mode::Run => {
+                image.absent_on.clear();
+                image.unknown_on.clear();
+            }
+        }
     }
     images
 }
@@ -770,17 +780,16 @@ mod tests {
     #[test]
     fn an_images_line_says_what_is_known() {
         let line = |[present, absent, unknown, pulled, missing]: [usize; 5]| {
-            let (absent, unknown) = (names(absent), names(unknown));
-            let image = ImageReport { present, absent, unknown, pulled, missing, ..image() };
-            image.line(2)
+            let (absent_on, unknown_on) = (names(absent), vec![]);
+            let counts = ImageReport { present, absent, unknown, pulled, missing, ..image() };
+            ImageReport { absent_on, unknown_on, ..counts }.line(2)
         };
         assert_eq!(line([3, 0, 0, 0, 0]), "q.io/a:1: already on 3 nodes");
         assert_eq!(line([1, 2, 0, 2, 0]), "q.io/a:1: already on 1 node, pulled on 2 nodes");
         assert_eq!(line([0, 2, 1, 2, 1]), "q.io/a:1: pulled on 2 nodes, missing on 1 node");
         assert_eq!(
             line([1, 3, 1, 0, 0]),
-            "q.io/a:1: already on 1 node, absent on 3 nodes (n1, n2 and 1 more), unknown on 1 node \
-             (n1)"
+            "q.io/a:1: already on 1 node, absent on 3 nodes (n1, n2 and 1 more), unknown on 1 node"
         );
         assert_eq!(line([0; 5]), "q.io/a:1: on no node");
     }
@@ -866,11 +875,7 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_the_outcomes_and_the_judgements() {
-        let image = |absent, unknown| ImageReport {
-            absent: names(absent),
-            unknown: names(unknown),
-            ..image()
-        };
+        let image = |absent, unknown| ImageReport { absent, unknown, ..image() };
         let lenient = Judgement {
             failure_policy: FailurePolicy::Fail,
             strictness: Strictness::Lenient,
