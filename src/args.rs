@@ -20,7 +20,8 @@ use crate::share::Share;
 use crate::survey::{Group, Wanted};
 use crate::words::plain;
 
-pub const HELP: &str = "\
+pub const HELP: &str = concat!(
+    "\
 prepull: make every eligible node hold container images
 
 Usage:
@@ -36,7 +37,10 @@ Options of run and check:
   -n, --namespace NAME         where the puller runs [default: the pod's own, else default]
       --name NAME              prefix of the DaemonSet's name, and what tells one release's
                                pullers from another's [default: prepull]
-      --puller-image IMAGE     prepull's own image, for the puller's init container
+      --puller-image IMAGE     prepull's own image, for the puller's init container: the nodes
+                               have to be able to pull it [default: prepull:",
+    env!("CARGO_PKG_VERSION"),
+    "]
       --timeout DURATION       give up after so long, from the start of the Job [default: 270s],
                                check after 30s
       --interval DURATION      pause between looks at the DaemonSet [default: 2s]
@@ -59,7 +63,8 @@ Options of run and check:
   -V, --version                print the version
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 deadline, 143 stopped by a signal
-";
+"
+);
 
 const COMMANDS: [&str; 4] = ["check", "hold", "install", "run"];
 

@@ -55,7 +55,7 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 const CLEANUP: Duration = Duration::from_secs(9);
 /// A request is given so long however late it is.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
-/// So many lines of one kind are said without `-v`: helm prints them all, before the report.
+/// Lines of one kind that are said, before the rest needs `-v`.
 const LINES_OF_A_KIND: usize = 3;
 /// Pauses between tries of a request that failed, without a `Retry-After`.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -289,8 +289,19 @@ enum LineKind {
     Dropped,
     Fault,
     Leftover,
+    NoOwner,
     NoRoom,
     Placed,
+}
+
+impl LineKind {
+    /// So many are said without `-v`: helm prints them all, before the report.
+    fn most(self) -> usize {
+        match self {
+            Self::NoOwner => 1,
+            _ => LINES_OF_A_KIND,
+        }
+    }
 }
 
 /// One group's puller and targets.
@@ -826,7 +837,7 @@ impl<'a> Run<'a> {
     fn say_if_few(&mut self, kind: LineKind, line: String) {
         let n_said = self.n_said.entry(kind).or_default();
         *n_said += 1;
-        match *n_said <= LINES_OF_A_KIND {
+        match *n_said <= kind.most() {
             true => self.say(line),
             false => self.verbose(line),
         }

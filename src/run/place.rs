@@ -149,10 +149,10 @@ impl Run<'_> {
             None => "to pull wherever its pods are placed: nodes may not be listed".into(),
         };
         self.say_if_few(LineKind::Placed, format!("{how} DaemonSet `{name}` {place}"));
-        let note = "nothing owns the puller: a kill leaves its DaemonSet until the next run of the \
-                    same name";
-        if self.config.owner.is_none() && !self.notes.iter().any(|it| it == note) {
-            self.notes.push(note.into());
+        if self.config.owner.is_none() {
+            let line = "nothing owns the puller: a kill leaves its DaemonSet until the next run of \
+                        the same name";
+            self.say_if_few(LineKind::NoOwner, line.into());
         }
     }
 

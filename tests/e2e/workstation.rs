@@ -59,7 +59,7 @@ fn a_run_that_nothing_owns_says_so_and_leaves_nothing() {
     let report = lines(&ended);
     let verdict = verdict(&report);
     assert!(verdict.starts_with(&format!("ready: `{image}` on 3 nodes after ")), "{verdict}");
-    expect_line(&report, &["note: nothing owns the puller: "]);
+    expect_line(&report, &["nothing owns the puller: "]);
     scenario.until_only(&[], Duration::from_secs(30));
 }
 
