@@ -159,7 +159,7 @@ fn nodes_are_given_time_to_report_to_an_api_server_that_was_away() {
     assert!(world.borrow().nodes.values().all(|it| it.holds("q.io/a:1")));
 }
 
-/// Cleaning up has 12 s, whatever the API server asks for.
+/// Cleaning up has 9 s, whatever the API server asks for.
 #[test]
 fn a_long_retry_after_does_not_carry_the_run_beyond_its_end() {
     let mut world = nodes(3);
