@@ -34,20 +34,25 @@ fn a_sidecar_that_is_never_ready_is_not_waited_for() {
 /// What the release's own pods get is the rewritten image, too.
 #[test]
 fn an_image_that_is_rewritten_is_pulled_as_it_was_rewritten() {
-    let scenario = Scenario::without_helm("rewritten");
-    let image = scenario.image("one");
-    let rewrite = r#"[JSONPatch{
-        op: "replace", path: "/spec/template/spec/containers/0/image",
-        value: "quay.io/" + object.spec.template.spec.containers[0].image
-    }]"#;
-    let _policy = policy(&scenario, "daemonsets", rewrite, "quay.io/probe");
+    for (resource, spec) in [("daemonsets", "spec.template.spec"), ("pods", "spec")] {
+        let scenario = Scenario::without_helm(&format!("rewritten-{resource}"));
+        let image = scenario.image("one");
+        let path = spec.replace('.', "/");
+        let rewrite = format!(
+            r#"[JSONPatch{{
+                op: "replace", path: "/{path}/containers/0/image",
+                value: "quay.io/" + object.{spec}.containers[0].image
+            }}]"#
+        );
+        let _policy = policy(&scenario, resource, &rewrite, "quay.io/probe");
 
-    let report = lines(&scenario.prepull(&["run", &image]).succeeded());
+        let report = lines(&scenario.prepull(&["run", &image]).succeeded());
 
-    expect_ready_on_all(&report, &image);
-    let words = format!("was given image `quay.io/{image}` in place of `{image}`");
-    expect_line(&report, &["note: on its way in", &words]);
-    cluster().expect_held(&cluster().all_nodes(), &[&format!("quay.io/{image}")]);
+        expect_ready_on_all(&report, &image);
+        let words = format!("was given image `quay.io/{image}` in place of `{image}`");
+        expect_line(&report, &["note: on its way in", &words]);
+        cluster().expect_held(&cluster().all_nodes(), &[&format!("quay.io/{image}")]);
+    }
 }
 
 /// A command that was rewritten may prove anything.
