@@ -21,9 +21,9 @@ use crate::turn::{Company, Turn};
 const HELM: Duration = Duration::from_secs(400);
 /// Until the last pod has gone; a pull that is under way is never broken off.
 const PODS_GONE: Duration = Duration::from_secs(120);
-/// What a namespace may have that a release or we put there.
-const KINDS: &str = "configmaps,controllerrevisions,daemonsets,deployments,jobs,pods,replicasets,\
-                     rolebindings,roles,secrets,serviceaccounts";
+/// What a namespace may have that a release or we put there, and what we put beside it.
+const KINDS: &str = "clusterrolebindings,clusterroles,configmaps,controllerrevisions,daemonsets,\
+                     deployments,jobs,pods,replicasets,rolebindings,roles,secrets,serviceaccounts";
 /// What every namespace has.
 const OF_EVERY_NAMESPACE: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
 /// How helm names what it remembers of a release.
@@ -104,8 +104,8 @@ impl Scenario {
     /// Pods need the default ServiceAccount, which is made a moment after the namespace.
     fn make_namespace(&self) {
         let ns = self.ns.as_str();
-        cluster().kubectl(&["create", "namespace", ns]);
-        cluster().kubectl(&["label", "namespace", ns, &format!("{LABEL}=")]);
+        let meta = json!({"labels": {LABEL: ""}, "name": ns});
+        self.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": meta}));
         until("the default ServiceAccount", Duration::from_secs(30), || {
             let found = self.names(&["serviceaccount/default", "--ignore-not-found"]);
             if found.is_empty() { Err("nothing".into()) } else { Ok(()) }
@@ -262,10 +262,10 @@ impl Scenario {
     /// release, and our cluster-wide objects.
     pub fn objects(&self) -> BTreeSet<String> {
         let mut objects = self.names(&[KINDS]);
-        objects.retain(|it| {
-            !OF_EVERY_NAMESPACE.contains(&it.as_str()) && !it.starts_with(RELEASE_RECORD)
+        objects.retain(|it| match it.starts_with("clusterrole") {
+            true => self.is_ours(it),
+            false => !OF_EVERY_NAMESPACE.contains(&it.as_str()) && !it.starts_with(RELEASE_RECORD),
         });
-        objects.extend(self.cluster_objects());
         objects
     }
 
@@ -281,8 +281,13 @@ impl Scenario {
 
     fn cluster_objects(&self) -> BTreeSet<String> {
         let mut objects = cluster().names(&["clusterroles,clusterrolebindings"]);
-        objects.retain(|it| it.contains(&format!("/{}:", self.ns)));
+        objects.retain(|it| self.is_ours(it));
         objects
+    }
+
+    /// Whether an object outside all namespaces is of this one's release.
+    fn is_ours(&self, object: &str) -> bool {
+        object.contains(&format!("/{}:", self.ns))
     }
 
     pub fn pods(&self, selector: &str) -> Vec<Value> {
