@@ -32,17 +32,20 @@ impl Scenario {
 
     /// The binary with the token of a file.
     pub fn prepull_with(&self, token: &Path, arguments: &[&str]) -> Command {
-        let cluster = cluster();
-        let own_image = format!("prepull:{}", cluster.tag);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_prepull"));
+        let mut command = self.prepull_at(cluster().variable("PREPULL_CLUSTER_API"), arguments);
         command
-            .args(arguments)
-            .args(["--server", cluster.variable("PREPULL_CLUSTER_API")])
             .arg("--certificate-authority")
             .arg(self.kubeconfig("{.clusters[0].cluster.certificate-authority-data}", "ca"))
             .arg("--token-file")
-            .arg(token)
-            .args(["--puller-image", &own_image]);
+            .arg(token);
+        command
+    }
+
+    /// The binary without a token, for a server that wants none.
+    pub fn prepull_at(&self, server: &str, arguments: &[&str]) -> Command {
+        let own_image = format!("prepull:{}", cluster().tag);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_prepull"));
+        command.args(arguments).args(["--server", server, "--puller-image", &own_image]);
         if !arguments.contains(&"--namespace") {
             command.args(["--namespace", &self.ns]);
         }

@@ -1,8 +1,6 @@
 //! A run is stopped or killed at each kind of request that it makes: before the API server has
 //! seen it, and before the run has seen the answer.
 
-use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -11,13 +9,14 @@ use prepull::puller::NAME_LABEL;
 use serde_json::{Value, json};
 
 use crate::binary::{RUN, as_pod_of, job, lines, only_on, waiting_job};
-use crate::cluster::{cluster, items, text};
+use crate::cluster::cluster;
 use crate::command::{Finished, Running, start, until};
 use crate::gate::{Gate, KubectlProxy, Request};
+use crate::registry_faults::faulty_on;
 use crate::scenario::{Scenario, verdict};
 
-/// Runs at a time: most of their time is waiting.
-const AT_A_TIME: usize = 8;
+/// Namespaces at a time, each with one case after the other: most of their time is waiting.
+const NAMESPACES: usize = 8;
 /// What the cluster may take to remove what a Job owned.
 const REMOVAL: Duration = Duration::from_secs(60);
 /// A moment in which the API server shows what it was just told.
@@ -36,13 +35,17 @@ struct Kind {
 enum Comes {
     /// That has nothing to wait for.
     Ending,
+    /// That waits for an image which one node has, and which never comes to the other one.
+    Stalling,
     /// That waits for an image which never comes.
     Waiting,
 }
 
-/// The one that takes longest is first: nodes are looked at again when nothing moves for 30 s.
-const KINDS: [Kind; 11] = [
+/// Those that take longest are first: nodes are looked at again when nothing moves for 30 s, and
+/// a pod may stall for 10 s.
+const KINDS: [Kind; 12] = [
     Kind { method: "GET", path: "/api/v1/nodes/", comes_in: Comes::Waiting },
+    Kind { method: "DELETE", path: "/pods/", comes_in: Comes::Stalling },
     Kind { method: "GET", path: "/api/v1/nodes?", comes_in: Comes::Waiting },
     Kind { method: "GET", path: "/jobs/", comes_in: Comes::Waiting },
     Kind { method: "GET", path: "/daemonsets?", comes_in: Comes::Waiting },
@@ -61,11 +64,16 @@ enum Moment {
     BeforeTheRequest,
 }
 
-struct Case {
+/// A signal at a request.
+struct Case<'a> {
     kind: &'static Kind,
     moment: Moment,
+    proxy: &'a KubectlProxy,
+    scenario: &'a Scenario,
     /// Of its Job, and of its DaemonSet.
     name: String,
+    /// The Job whose pod the run would be.
+    hook: Value,
 }
 
 /// How a case has ended.
@@ -77,10 +85,8 @@ struct End {
 
 #[test]
 fn a_run_that_is_stopped_at_any_request_leaves_nothing() {
-    let scenario = Scenario::without_helm("stops");
-    let bench = Bench::new(&scenario);
-    bench.each_case(|case| {
-        let ended = bench.run(case, "TERM").finished;
+    each_case("stops", &["job.batch/"], |case| {
+        let ended = case.run("TERM").finished;
         let report = lines(&ended);
         let (code, word) = match (case.kind.method, case.kind.path) {
             // It had its outcome.
@@ -89,47 +95,43 @@ fn a_run_that_is_stopped_at_any_request_leaves_nothing() {
         };
         assert_eq!(ended.code, Some(code), "{:?}: {}", case.kind, ended.said());
         assert!(verdict(&report).starts_with(word), "{:?}: {report:?}", case.kind);
-        assert!(!bench.has_puller(case), "{:?}: {}", case.kind, ended.said());
+        assert!(!case.has_puller(), "{:?}: {}", case.kind, ended.said());
     });
-    scenario.until_only(&["job.batch/"], REMOVAL);
 }
 
 #[test]
 fn what_a_run_leaves_that_is_killed_at_any_request_goes_with_its_job() {
-    let scenario = Scenario::without_helm("kills");
-    let bench = Bench::new(&scenario);
-    bench.each_case(|case| {
-        let End { finished, leaves_puller } = bench.run(case, "KILL");
+    each_case("kills", &[], |case| {
+        let End { finished, leaves_puller } = case.run("KILL");
         assert_eq!(finished.code, None, "{:?}: {}", case.kind, finished.said());
         until(&format!("what {:?} leaves", case.kind), SOON, || {
-            let has_puller = bench.has_puller(case);
+            let has_puller = case.has_puller();
             if has_puller == leaves_puller { Ok(()) } else { Err(format!("{has_puller}")) }
         });
-        let arguments = ["delete", "job", &case.name, "--cascade=background", "--wait=false"];
-        cluster().kubectl(&[&arguments[..], &["--namespace", &bench.ns]].concat());
+        case.delete_job();
     });
-    scenario.until_only(&[], REMOVAL);
 }
 
 /// The request was on its way when the run was killed, and comes when its owner is gone.
 #[test]
 fn a_puller_that_is_made_without_a_job_goes_too() {
     let scenario = Scenario::without_helm("kill-late");
-    let bench = Bench::new(&scenario);
-    let is_create = |it: &&Case| it.kind.method == "POST" && it.kind.path == "/daemonsets?";
-    let case = bench.cases.iter().find(is_create).expect("there is one");
-    let mut gate = Gate::before(&bench.proxy);
-    let mut run = bench.start(case, &gate);
+    let proxy = KubectlProxy::start();
+    let is_create = |it: &&Kind| it.method == "POST" && it.path == "/daemonsets?";
+    let kind = KINDS.iter().find(is_create).expect("there is one");
+    let case = Case::new(kind, Moment::BeforeTheRequest, "late".into(), &scenario, &proxy);
+    let mut gate = Gate::before(&proxy);
+    let mut run = case.start(&gate);
     let create = loop {
         let request = gate.next(&mut run, RUN).expect("it makes a DaemonSet");
-        if case.kind.is_of(&request) {
+        if kind.is_of(&request) {
             break request;
         }
         gate.pass(request).give();
     };
 
     scenario.heard(run.kill());
-    cluster().kubectl(&["delete", "jobs", "--all", "--namespace", &scenario.ns]);
+    case.delete_job();
     let made = gate.pass(create);
 
     assert!(made.status().contains("201 Created"), "{}", made.status());
@@ -157,65 +159,48 @@ fn what_a_killed_run_leaves_goes_with_a_job_that_nobody_deletes() {
     scenario.until_only(&[], REMOVAL);
 }
 
-/// What all cases of a test share; each has a Job and a DaemonSet of its own name.
-struct Bench {
-    ns: String,
-    proxy: KubectlProxy,
-    cases: Vec<Case>,
-    jobs: BTreeMap<String, Value>,
-    never_there: String,
-    quick: String,
+/// Tries every case, in several namespaces at a time, each of which is to have no more than this
+/// left in the end.
+fn each_case(name: &str, left: &[&str], try_out: impl Fn(&Case<'_>) + Sync) {
+    let proxy = KubectlProxy::start();
+    let moments = [Moment::BeforeTheAnswer, Moment::BeforeTheRequest];
+    let cases = KINDS.iter().flat_map(|kind| moments.map(|it| (kind, it)));
+    let cases = Mutex::new(cases.enumerate());
+    let next = || cases.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let try_some = &|namespace: usize| {
+        let scenario = Scenario::without_helm(&format!("{name}-{namespace}"));
+        while let Some((number, (kind, moment))) = next() {
+            try_out(&Case::new(kind, moment, format!("case-{number}"), &scenario, &proxy));
+        }
+        scenario.until_only(left, REMOVAL);
+    };
+    thread::scope(|scope| {
+        for namespace in 0..NAMESPACES {
+            scope.spawn(move || try_some(namespace));
+        }
+    });
 }
 
-impl Bench {
-    fn new(scenario: &Scenario) -> Self {
-        let moments = [Moment::BeforeTheAnswer, Moment::BeforeTheRequest];
-        let cases = KINDS.iter().flat_map(|kind| moments.map(|it| (kind, it))).enumerate();
-        let cases = cases.map(|(number, (kind, moment))| {
-            let name = format!("case-{number}");
-            Case { kind, moment, name }
-        });
-        let cases: Vec<_> = cases.collect();
-        let jobs: Vec<_> = cases.iter().map(|it| waiting_job(&it.name)).collect();
-        scenario.create(&json!({"apiVersion": "v1", "kind": "List", "items": jobs}));
-        let made = scenario.get(&["jobs"]);
-        let jobs = items(&made).iter().map(|it| (text(&it["metadata"]["name"]).into(), it.clone()));
-        // Under this tag each run asks for it again.
-        let quick = format!("{}/quick:latest", scenario.ns);
-        scenario.push(&quick, &[]);
-        Self {
-            ns: scenario.ns.clone(),
-            proxy: KubectlProxy::start(),
-            cases,
-            jobs: jobs.collect(),
-            never_there: scenario.unavailable_image("one"),
-            quick,
-        }
-    }
-
-    /// Tries every case, several at a time.
-    fn each_case(&self, try_out: impl Fn(&Case) + Sync) {
-        let left = Mutex::new(self.cases.iter());
-        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
-        thread::scope(|scope| {
-            for _ in 0..AT_A_TIME {
-                scope.spawn(|| {
-                    while let Some(case) = next() {
-                        try_out(case);
-                    }
-                });
-            }
-        });
+impl<'a> Case<'a> {
+    fn new(
+        kind: &'static Kind,
+        moment: Moment,
+        name: String,
+        scenario: &'a Scenario,
+        proxy: &'a KubectlProxy,
+    ) -> Self {
+        scenario.create(&waiting_job(&name));
+        let hook = scenario.get(&["job", &name]);
+        Self { kind, moment, proxy, scenario, name, hook }
     }
 
     /// Runs the binary to its end, and sends it the signal in between.
-    fn run(&self, case: &Case, signal: &str) -> End {
-        let Case { kind, moment, name } = case;
-        let mut gate = Gate::before(&self.proxy);
-        let mut run = self.start(case, &gate);
+    fn run(&self, signal: &str) -> End {
+        let mut gate = Gate::before(self.proxy);
+        let mut run = self.start(&gate);
         let mut is_over = false;
         while let Some(request) = gate.next(&mut run, RUN) {
-            let is_now = |it| !is_over && *moment == it && kind.is_of(&request);
+            let is_now = |it| !is_over && self.moment == it && self.kind.is_of(&request);
             let [is_before, is_behind] =
                 [Moment::BeforeTheRequest, Moment::BeforeTheAnswer].map(is_now);
             is_over |= is_before || is_behind;
@@ -232,8 +217,8 @@ impl Bench {
             }
             answer.give();
         }
-        let finished = run.wait(RUN);
-        assert!(is_over, "there was no {kind:?} in {name}: {}", finished.said());
+        let finished = self.scenario.end(run);
+        assert!(is_over, "there was no {:?}: {}", self.kind, finished.said());
         let n_passed = |method| {
             let is_it = |it: &&String| it.starts_with(method) && it.contains("/daemonsets");
             gate.passed.iter().filter(is_it).count()
@@ -241,26 +226,34 @@ impl Bench {
         End { finished, leaves_puller: n_passed("POST") > n_passed("DELETE") }
     }
 
-    fn start(&self, case: &Case, gate: &Gate<'_>) -> Running {
+    fn start(&self, gate: &Gate<'_>) -> Running {
         let nodes = cluster().all_nodes();
-        let (image, nodes) = match case.kind.comes_in {
-            // With one node at a time the DaemonSet is sent from one to the next.
-            Comes::Ending => (&self.quick, &nodes[..2]),
-            Comes::Waiting => (&self.never_there, &nodes[2..]),
+        let (image, nodes, option) = match self.kind.comes_in {
+            // The DaemonSet is sent from one node to the next.
+            Comes::Ending => {
+                (self.scenario.image(&self.name), &nodes[..2], "--max-nodes-at-once=1")
+            }
+            Comes::Stalling => {
+                let image = faulty_on(self.scenario, "500", nodes[1]);
+                (image, &nodes[..2], "--stall-timeout=10s")
+            }
+            Comes::Waiting => {
+                (self.scenario.unavailable_image("one"), &nodes[2..], "--max-nodes-at-once=1")
+            }
         };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_prepull"));
-        command
-            .args(["run", "--server", &gate.url(), "--namespace", &self.ns, "--name", &case.name])
-            .args(["--puller-image", &format!("prepull:{}", cluster().tag)])
-            .args(["--max-nodes-at-once=1", &only_on(nodes), image])
-            .envs(as_pod_of(&self.jobs[&case.name]));
-        start(&mut command)
+        let arguments = ["run", "--name", &self.name, option, &only_on(nodes), &image];
+        let mut command = self.scenario.prepull_at(&gate.url(), &arguments);
+        start(command.envs(as_pod_of(&self.hook)))
     }
 
-    fn has_puller(&self, case: &Case) -> bool {
-        let selector = format!("{NAME_LABEL}={}", case.name);
-        let arguments = ["daemonsets", "--selector", &selector, "--namespace", &self.ns];
-        !cluster().names(&arguments).is_empty()
+    fn has_puller(&self) -> bool {
+        let selector = format!("{NAME_LABEL}={}", self.name);
+        !self.scenario.names(&["daemonsets", "--selector", &selector]).is_empty()
+    }
+
+    fn delete_job(&self) {
+        let arguments = ["delete", "job", &self.name, "--cascade=background", "--wait=false"];
+        cluster().kubectl(&[&arguments[..], &["--namespace", &self.scenario.ns]].concat());
     }
 }
 

@@ -326,15 +326,15 @@ pub fn faulty(scenario: &Scenario, fault: &str) -> String {
     image
 }
 
-/// The same, on all nodes but this one.
-fn faulty_on(scenario: &Scenario, fault: &str, node: &str) -> String {
+/// The same on this node alone; the others have it.
+pub fn faulty_on(scenario: &Scenario, fault: &str, node: &str) -> String {
     let sound = scenario.image("sound");
     let faulty = format!("{}/fault-{fault}/one:1", scenario.ns);
     cluster().hack(&["tag", &sound, &faulty]);
     let [sound, full] = [&sound, &faulty].map(|it| format!("docker.io/{it}"));
     for other in cluster().nodes.iter().filter(|it| *it != node) {
         cluster().pull(other, &[&sound]);
-        cluster().ctr(other, &["images", "tag", &sound, &full]);
+        cluster().ctr(other, &["images", "tag", "--force", &sound, &full]);
     }
     faulty
 }
