@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::binary::{lines, only_on};
 use crate::cluster::{cluster, text};
-use crate::command::until;
+use crate::command::{Finished, until};
 use crate::registry_faults::{faulty, mend};
 use crate::scenario::{OURS, Scenario, expect_line, verdict};
 use crate::turn::ReservedNodes;
@@ -75,24 +75,30 @@ fn pods_that_are_deleted_and_evicted_are_made_again() {
     let reserved = ReservedNodes::two();
     let scenario = Scenario::without_helm("evicted");
     let [one, other] = reserved.names();
+    let (image, ended) = run_with_ended_pods(&scenario, [one, other]);
+
+    expect_ready(&scenario, &lines(&ended), &image, &[one, other]);
+}
+
+/// A run on two nodes, whose first pods are ended by others, and the image that it pulls.
+pub fn run_with_ended_pods(scenario: &Scenario, nodes: [&str; 2]) -> (String, Finished) {
     // What the first pods pull would be proof enough to end the run before there are others.
-    let image = faulty(&scenario, "500");
-    let run = scenario.start_prepull(&["run", &only_on(&[one, other]), &image]);
+    let image = faulty(scenario, "500");
+    let run = scenario.start_prepull(&["run", &only_on(&nodes), &image]);
     scenario.until_failed_pulls(&image, 2);
     let pods = scenario.pods(OURS);
     let names: Vec<_> = pods.iter().map(|it| text(&it["metadata"]["name"])).collect();
     let [deleted, evicted] = names[..] else { panic!("a pod on each node, and not {names:?}") };
 
-    delete_pod(&scenario, deleted);
-    evict(&scenario, evicted);
+    delete_pod(scenario, deleted);
+    evict(scenario, evicted);
 
     until("a pod in place of each", SOON, || {
         let made = scenario.events("SuccessfulCreate", "Created pod: ");
         if made.len() == 4 { Ok(()) } else { Err(format!("{made:?}")) }
     });
     mend(&image);
-    let report = lines(&scenario.end(run).succeeded());
-    expect_ready(&scenario, &report, &image, &[one, other]);
+    (image, scenario.end(run).succeeded())
 }
 
 fn expect_ready(scenario: &Scenario, report: &[String], image: &str, nodes: &[&str]) {
@@ -103,7 +109,7 @@ fn expect_ready(scenario: &Scenario, report: &[String], image: &str, nodes: &[&s
 }
 
 /// The name `kind/name` of the puller, once it is there.
-fn puller(scenario: &Scenario) -> String {
+pub fn puller(scenario: &Scenario) -> String {
     until("the puller", SOON, || {
         let names = scenario.names(&["daemonsets"]);
         names.into_iter().next().ok_or_else(|| "none".into())
@@ -117,12 +123,12 @@ fn delete_puller(scenario: &Scenario) {
     cluster().kubectl(&[&arguments[..], &["--namespace", &scenario.ns]].concat());
 }
 
-pub fn delete_pod(scenario: &Scenario, name: &str) {
+fn delete_pod(scenario: &Scenario, name: &str) {
     cluster().kubectl(&["delete", "pod", name, "--wait=false", "--namespace", &scenario.ns]);
 }
 
 /// As draining a node does it.
-pub fn evict(scenario: &Scenario, pod: &str) {
+fn evict(scenario: &Scenario, pod: &str) {
     let ns = &scenario.ns;
     let eviction = json!({
         "apiVersion": "policy/v1",

@@ -97,17 +97,11 @@ fn a_look_at_one_node(right: Right) {
     hook.expect_clean();
 }
 
-fn any_daemon_set(right: Right) {
-    expect_failure(right, "create daemonsets in namespace `");
-}
-
-fn a_look_at_the_daemon_set(right: Right) {
-    expect_failure(right, "get daemonset `");
-}
-
-fn a_list_of_pods(right: Right) {
-    expect_failure(right, "list pods in namespace `");
-}
+// No run does without these.
+use self::{
+    expect_failure as a_list_of_pods, expect_failure as a_look_at_the_daemon_set,
+    expect_failure as any_daemon_set,
+};
 
 /// A run that sends its puller nowhere else does not miss it.
 fn another_destination(right: Right) {
@@ -115,7 +109,7 @@ fn another_destination(right: Right) {
     let nodes = cluster().all_nodes();
     let (first, others) = nodes.split_at(1);
     let one_by_one = hook.start_on(others, &["--max-nodes-at-once=1", &hook.image]);
-    expect_refused(&hook.scenario.end(one_by_one), right, "patch daemonset `");
+    expect_refused(&hook.scenario.end(one_by_one), right);
     let all_at_once = hook.start_on(first, &[&hook.image]);
     hook.scenario.end(all_at_once).succeeded();
     hook.expect_clean();
@@ -173,18 +167,21 @@ fn an_event(right: Right) {
     hook.expect_clean();
 }
 
-fn expect_failure(right: Right, what: &str) {
+fn expect_failure(right: Right) {
     let hook = Hook::without(right);
-    expect_refused(&hook.run(), right, what);
+    expect_refused(&hook.run(), right);
     hook.expect_clean();
 }
 
-fn expect_refused(ended: &Finished, right: Right, what: &str) {
+fn expect_refused(ended: &Finished, right: Right) {
     assert_eq!(ended.code, Some(1), "{}", ended.said());
     let report = lines(ended);
     let verdict = verdict(&report);
+    let [_, resource, verb] = right;
+    // Of one object or of several.
+    let failed = format!("failed: cannot {verb} {}", resource.trim_end_matches('s'));
     let advice = "grant this right to the ServiceAccount of the Job";
-    for words in [&format!("failed: cannot {what}"), &refused(right), advice] {
+    for words in [&failed, &refused(right), advice] {
         assert!(verdict.contains(words), "no `{words}` in: {verdict}");
     }
 }

@@ -8,31 +8,19 @@ use prepull::evidence::{Pod, PodStatus};
 use serde_json::{Deserializer, Value, json};
 
 use crate::audit::Mark;
-use crate::binary::only_on;
-use crate::cluster::text;
-use crate::command::until;
-use crate::puller_changed::{delete_pod, evict};
-use crate::registry_faults::{faulty, mend};
-use crate::scenario::{Helm, OURS, Scenario};
+use crate::command::Finished;
+use crate::puller_changed::run_with_ended_pods;
+use crate::registry_faults::faulty;
+use crate::scenario::{Helm, Scenario};
 use crate::steps::steps;
 use crate::turn::ReservedNodes;
-
-/// A moment in which a controller acts.
-const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_hook_that_pulls_does_what_the_model_allows() {
     let node = ReservedNodes::one();
     let scenario = Scenario::new("trace-pulls", Helm::Four);
     let images = [scenario.slow_image("slow", 6), scenario.image("quick")];
-    let (mark, watch) = (Mark::now(), scenario.watch_pods());
-
-    scenario.helm("install", values(&images, &node), &[]).succeeded();
-    scenario.until_only(&[], Duration::from_secs(60));
-
-    let mut seen = steps_of_pods(&watch.said_as_yet());
-    seen.extend(steps_of_hook(&mark, &scenario.ns));
-    expect(&seen);
+    install(&scenario, &images, &node, &[]).succeeded();
 }
 
 #[test]
@@ -40,44 +28,39 @@ fn a_hook_that_fails_does_what_the_model_allows() {
     let node = ReservedNodes::one();
     let scenario = Scenario::new("trace-fails", Helm::Four);
     let images = [scenario.image("there"), faulty(&scenario, "404")];
-    let (mark, watch) = (Mark::now(), scenario.watch_pods());
-
-    scenario.helm("install", values(&images, &node), &[]).failed();
-    scenario.until_only(&["job.batch/", "pod/trace-fails"], Duration::from_secs(60));
-
-    let mut seen = steps_of_pods(&watch.said_as_yet());
-    seen.extend(steps_of_hook(&mark, &scenario.ns));
-    expect(&seen);
+    install(&scenario, &images, &node, &["job.batch/", "pod/trace-fails"]).failed();
 }
 
 #[test]
 fn pods_that_others_end_do_what_the_model_allows() {
     let reserved = ReservedNodes::two();
     let scenario = Scenario::without_helm("trace-ends");
-    let image = faulty(&scenario, "500");
     let watch = scenario.watch_pods();
-    let run = scenario.start_prepull(&["run", &only_on(&reserved.names::<2>()), &image]);
-    scenario.until_failed_pulls(&image, 2);
-    let pods = scenario.pods(OURS);
-    let names: Vec<_> = pods.iter().map(|it| text(&it["metadata"]["name"])).collect();
-    let [deleted, evicted] = names[..] else { panic!("a pod on each node, and not {names:?}") };
 
-    delete_pod(&scenario, deleted);
-    evict(&scenario, evicted);
-    until("a pod in place of each", SOON, || {
-        let made = scenario.events("SuccessfulCreate", "Created pod: ");
-        if made.len() == 4 { Ok(()) } else { Err(format!("{made:?}")) }
-    });
-    mend(&image);
-    scenario.end(run).succeeded();
+    run_with_ended_pods(&scenario, reserved.names());
     scenario.until_only(&[], Duration::from_secs(60));
 
     expect(&steps_of_pods(&watch.said_as_yet()));
 }
 
-fn values(images: &[String; 2], node: &ReservedNodes) -> Value {
+/// Installs a release, whose hook is to do what the model allows, and to leave these objects.
+fn install(
+    scenario: &Scenario,
+    images: &[String; 2],
+    node: &ReservedNodes,
+    left: &[&str],
+) -> Finished {
+    let (mark, watch) = (Mark::now(), scenario.watch_pods());
     let selector = json!({"kubernetes.io/hostname": node.name()});
-    json!({"images": images, "puller": {"nodeSelector": selector}})
+    let values = json!({"images": images, "puller": {"nodeSelector": selector}});
+
+    let installed = scenario.helm("install", values, &[]);
+    scenario.until_only(left, Duration::from_secs(60));
+
+    let mut seen = steps_of_pods(&watch.said_as_yet());
+    seen.extend(steps_of_hook(&mark, &scenario.ns));
+    expect(&seen);
+    installed
 }
 
 /// What the pods of pullers showed, by everything that a watch was told of them.
