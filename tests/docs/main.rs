@@ -3,5 +3,6 @@
 mod links;
 mod report;
 mod rights;
+mod schema;
 mod source;
 mod troubleshooting;

@@ -58,6 +58,8 @@ mod registry_faults;
 mod restricted;
 mod rights;
 mod scenario;
+#[path = "../docs/schema.rs"]
+mod schema;
 #[path = "../run/model/steps.rs"]
 mod steps;
 mod traces;

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::audit::Mark;
-use crate::binary::{lines, only_on};
+use crate::binary::{RUN, lines, only_on};
 use crate::cluster::cluster;
+use crate::command::start;
+use crate::gate::{Gate, KubectlProxy};
 use crate::scenario::{Scenario, expect_line, verdict};
+use crate::schema::{Check, schema};
 use crate::turn::ReservedNodes;
 
 #[test]
@@ -31,16 +36,29 @@ fn a_namespace_that_does_not_exist_is_named() {
 fn check_looks_and_changes_nothing() {
     let scenario = Scenario::without_helm("check");
     let image = scenario.image("one");
-    let mark = Mark::now();
+    let proxy = KubectlProxy::start();
+    let mut gate = Gate::before(&proxy);
 
-    let ended = scenario.prepull(&["check", &image]);
+    let check = ["check", "--output=json", &image];
+    let mut check = start(&mut scenario.prepull_at(&gate.url(), &check));
+    while let Some(request) = gate.next(&mut check, RUN) {
+        gate.pass(request).give();
+    }
+    let ended = scenario.end(check);
 
     assert_eq!(ended.code, Some(1), "{}", ended.said());
-    let report = lines(&ended);
-    // A node with very many images can not tell, and counts apart.
-    expect_line(&report, &[&format!("{image}: absent on ")]);
-    assert!(verdict(&report).starts_with("missing: "), "{report:?}");
-    assert_eq!(mark.pullers_created(&scenario.ns), [""; 0]);
+    let report: Value = serde_json::from_str(&ended.stdout).expect("it is the report alone");
+    let mut check = Check::default();
+    check.value(&schema(), &report, "");
+    assert!(check.faults.is_empty(), "{:#?} in {report:#}", check.faults);
+    assert_eq!(report["outcome"], "missing");
+    assert_eq!(report["nodes"]["eligible"], 3);
+    assert_eq!(report["images"][0]["present"], 0);
+    let requests = &gate.passed;
+    assert!(
+        !requests.is_empty() && requests.iter().all(|it| it.starts_with("GET ")),
+        "{requests:?}"
+    );
 
     // What every node has is present; kubelet would not run without it.
     let pause = "registry.k8s.io/pause:3.10";
