@@ -1,14 +1,17 @@
 //! Runs from outside the cluster.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
+use prepull::puller::EXPIRES_ANNOTATION;
+use serde_json::{Value, json};
 
 use crate::audit::Mark;
 use crate::binary::{RUN, lines, only_on};
-use crate::cluster::cluster;
+use crate::cluster::{cluster, moment};
 use crate::command::start;
 use crate::gate::{Gate, KubectlProxy};
+use crate::puller_changed::puller;
 use crate::scenario::{Scenario, expect_line, verdict};
 use crate::schema::{Check, schema};
 use crate::turn::ReservedNodes;
@@ -96,5 +99,38 @@ fn a_run_that_is_told_to_stop_cleans_up() {
     let report = lines(&ended);
     assert!(verdict(&report).starts_with("stopped by a signal after "), "{report:?}");
     assert!(scenario.names(&["daemonsets"]).is_empty());
+    scenario.until_only(&[], Duration::from_secs(60));
+}
+
+#[test]
+fn what_a_killed_run_left_goes_with_the_next_of_its_name_when_it_has_expired() {
+    let scenario = Scenario::without_helm("leftover");
+    let image = format!("{}/one:latest", scenario.ns);
+    scenario.push(&image, &[]);
+    let here = only_on(&cluster().all_nodes()[..1]);
+    // Under this tag each run asks for it again.
+    let run = |name| lines(&scenario.prepull(&["run", name, &here, &image]).succeeded());
+    let never_there = scenario.unavailable_image("one");
+    let killed = scenario.start_prepull(&["run", "--name=demo", &here, &never_there]);
+    let left = puller(&scenario);
+    scenario.heard(killed.kill());
+
+    run("--name=demo");
+    let is_left = BTreeSet::from([left.clone()]);
+    assert_eq!(scenario.names(&["daemonsets"]), is_left, "it has not expired");
+
+    // Its time is moved, rather than waited for.
+    let expires = moment(&scenario.get(&[&left])["metadata"]["annotations"][EXPIRES_ANNOTATION]);
+    assert!(expires > SystemTime::now(), "{expires:?}");
+    let expired = humantime::format_rfc3339_seconds(SystemTime::now() - Duration::from_secs(60));
+    let expired = json!({"metadata": {"annotations": {EXPIRES_ANNOTATION: expired.to_string()}}});
+    let patch = ["patch", &left, "--patch", &expired.to_string(), "--namespace", &scenario.ns];
+    cluster().kubectl(&patch);
+    run("--name=other");
+    assert_eq!(scenario.names(&["daemonsets"]), is_left, "it is another's");
+
+    let report = run("--name=demo");
+    let (_, name) = left.split_once('/').expect("a kind and a name");
+    expect_line(&report, &[&format!("removed DaemonSet `{name}`, left by an earlier run")]);
     scenario.until_only(&[], Duration::from_secs(60));
 }
