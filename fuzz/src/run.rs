@@ -9,6 +9,7 @@ use prepull::cluster::{ApiError, Page};
 use prepull::kube::{Access, KubeCluster};
 use prepull::report::{Report, Verbosity};
 use prepull::run::{Clock, Line, Outcome, Run, Signal, drive};
+use prepull::tell::tell;
 use serde_json::Value;
 
 use crate::assert_one_line;
@@ -70,6 +71,7 @@ impl Bench {
             Line::Always(line) | Line::Verbose(line) => assert_can_be_shown(&line),
         });
         let report = Report::new(&args.config, &run, args.judgement);
+        tell(&report, &args.config, &mut self.cluster);
         let lines = report.lines(Verbosity::Normal);
         assert!(lines.len() <= MOST_LINES, "{} lines", lines.len());
         lines.iter().for_each(|it| assert_can_be_shown(it));

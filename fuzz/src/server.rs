@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 /// The Job of the run.
 pub const JOB: &str = "job";
 
+/// When the Job started, and what the server's clock says.
+const START: &str = "1970-01-01T00:00:00Z";
+const DATE: &str = "Thu, 01 Jan 1970 00:00:01 GMT";
+
 /// The uid of the DaemonSet, whoever made it.
 const PULLER_UID: &str = "5e7";
 
@@ -18,11 +22,67 @@ pub struct Server {
     world: Arc<Mutex<World>>,
 }
 
-/// The status and the body of what the server gives to a LIST.
+/// The status and the body of what the server gives.
 pub struct Answers {
     pub events: (u16, Vec<u8>),
     pub nodes: (u16, Vec<u8>),
     pub pods: (u16, Vec<u8>),
+    /// What it gives to every request of one kind in place of its answer.
+    pub other: Option<(Request, u16, Vec<u8>)>,
+}
+
+/// What a run asks an API server for.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Request {
+    CreateEvent,
+    CreatePuller,
+    DeletePod,
+    DeletePuller,
+    ListEvents,
+    ListNodes,
+    ListPods,
+    ListPullers,
+    PatchPuller,
+    ReadJob,
+    ReadNode,
+    ReadPuller,
+}
+
+impl Request {
+    pub const ALL: [Self; 12] = [
+        Self::CreateEvent,
+        Self::CreatePuller,
+        Self::DeletePod,
+        Self::DeletePuller,
+        Self::ListEvents,
+        Self::ListNodes,
+        Self::ListPods,
+        Self::ListPullers,
+        Self::PatchPuller,
+        Self::ReadJob,
+        Self::ReadNode,
+        Self::ReadPuller,
+    ];
+
+    fn of(method: &str, path: &str) -> Self {
+        let has = |it: &str| path.split('/').any(|part| part == it);
+        let is = |it: &str| path.rsplit('/').next() == Some(it);
+        match method {
+            "DELETE" if has("daemonsets") => Self::DeletePuller,
+            "DELETE" if has("pods") => Self::DeletePod,
+            "GET" if is("daemonsets") => Self::ListPullers,
+            "GET" if is("events") => Self::ListEvents,
+            "GET" if is("nodes") => Self::ListNodes,
+            "GET" if is("pods") => Self::ListPods,
+            "GET" if has("daemonsets") => Self::ReadPuller,
+            "GET" if has("jobs") => Self::ReadJob,
+            "GET" if has("nodes") => Self::ReadNode,
+            "PATCH" if has("daemonsets") => Self::PatchPuller,
+            "POST" if is("daemonsets") => Self::CreatePuller,
+            "POST" if is("events") => Self::CreateEvent,
+            _ => panic!("there is no such request: {method} {path}"),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -35,7 +95,8 @@ struct World {
 impl Default for Answers {
     /// Nodes that lack everything, no pod yet, and no event.
     fn default() -> Self {
-        Self { events: list(&[]), nodes: list(&[node("n1"), node("n2")]), pods: list(&[]) }
+        let nodes = list(&[node("n1"), node("n2")]);
+        Self { events: list(&[]), nodes, pods: list(&[]), other: None }
     }
 }
 
@@ -56,15 +117,15 @@ fn node(name: &str) -> Value {
     })
 }
 
-/// A pod of the DaemonSet on the first node, with these statuses of its containers.
-pub fn pod(statuses: &Value) -> Value {
+/// The pod of the DaemonSet on the node of this number, with these statuses of its containers.
+pub fn pod(number: u8, statuses: &Value) -> Value {
     json!({
         "metadata": {
-            "name": "p1",
-            "uid": "p1-uid",
+            "name": format!("p{number}"),
+            "uid": format!("p{number}-uid"),
             "ownerReferences": [{"kind": "DaemonSet", "uid": PULLER_UID, "controller": true}]
         },
-        "spec": {"nodeName": "n1"},
+        "spec": {"nodeName": format!("n{number}")},
         "status": {"phase": "Pending", "containerStatuses": statuses}
     })
 }
@@ -118,7 +179,8 @@ fn serve(stream: TcpStream, world: &Mutex<World>) -> Option<()> {
         reader.read_exact(&mut body).ok()?;
         let (status, body) = lock(world).answer(&method, &target, &body);
         let head = format!(
-            "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ndate: {DATE}\r\n\
+             content-length: {}\r\n\r\n",
             body.len()
         );
         writer.write_all(&[head.as_bytes(), &body].concat()).ok()?;
@@ -128,17 +190,17 @@ fn serve(stream: TcpStream, world: &Mutex<World>) -> Option<()> {
 impl World {
     fn answer(&mut self, method: &str, target: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let resource = path.rsplit('/').next().unwrap_or_default();
-        match (method, resource) {
-            // A second page is the last one.
-            ("GET", _) if query.contains("continue=") => list(&[]),
-            ("GET", "daemonsets") => list(&[]),
-            ("GET", "events") => self.answers.events.clone(),
-            ("GET", "nodes") => self.answers.nodes.clone(),
-            ("GET", "pods") => self.answers.pods.clone(),
-            ("GET", "n1" | "n2") => (200, node(resource).to_string().into()),
-            ("GET", JOB) => (200, r#"{"status": {"startTime": "1970-01-01T00:00:00Z"}}"#.into()),
-            ("POST", "daemonsets") => {
+        let request = Request::of(method, path);
+        if let Some((_, status, body)) = self.answers.other.as_ref().filter(|it| it.0 == request) {
+            return (*status, body.clone());
+        }
+        // A second page is the last one.
+        if query.contains("continue=") {
+            return list(&[]);
+        }
+        match request {
+            Request::CreateEvent => (201, body.into()),
+            Request::CreatePuller => {
                 let mut puller: Value = serde_json::from_slice(body).expect("a manifest is JSON");
                 puller["metadata"]["uid"] = PULLER_UID.into();
                 puller["metadata"]["generation"] = 1.into();
@@ -150,21 +212,33 @@ impl World {
                 self.puller = Some(puller);
                 self.found(201)
             }
-            ("POST", _) => (201, body.into()),
-            ("DELETE", _) if path.contains("/pods/") => (200, "{}".into()),
-            ("DELETE", _) => {
+            Request::DeletePod => (200, "{}".into()),
+            Request::DeletePuller => {
                 let found = self.found(200);
                 self.puller = None;
                 found
             }
-            _ => self.found(200),
+            Request::ListEvents => self.answers.events.clone(),
+            Request::ListNodes => self.answers.nodes.clone(),
+            Request::ListPods => self.answers.pods.clone(),
+            Request::ListPullers => list(&[]),
+            Request::PatchPuller | Request::ReadPuller => self.found(200),
+            Request::ReadJob => (200, json!({"status": {"startTime": START}}).to_string().into()),
+            Request::ReadNode => match path.rsplit('/').next() {
+                Some(name @ ("n1" | "n2")) => (200, node(name).to_string().into()),
+                _ => not_found(),
+            },
         }
     }
 
     fn found(&self, status: u16) -> (u16, Vec<u8>) {
         match &self.puller {
             Some(puller) => (status, puller.to_string().into()),
-            None => (404, json!({"reason": "NotFound", "message": "not found"}).to_string().into()),
+            None => not_found(),
         }
     }
+}
+
+fn not_found() -> (u16, Vec<u8>) {
+    (404, json!({"reason": "NotFound", "message": "not found"}).to_string().into())
 }

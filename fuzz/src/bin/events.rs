@@ -17,7 +17,7 @@ thread_local! {
 fuzz_target!(|page: &[u8]| {
     // They are about a pod that does not get on.
     let waiting = json!([{"name": "01-a", "state": {"waiting": {"reason": "ContainerCreating"}}}]);
-    let pods = list(&[pod(&waiting)]);
+    let pods = list(&[pod(1, &waiting)]);
     let answers =
         || Answers { events: (200, page.into()), pods: pods.clone(), ..Answers::default() };
     BENCH.with_borrow_mut(|it| {
