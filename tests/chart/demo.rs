@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::helm::{self, HELMS, Helm, Release, Rendered, root, scratch};
+use crate::helm::{self, HELMS, Helm, Release, Rendered, overlay, parse, read, root, scratch};
 use crate::rules;
 
 #[test]
@@ -85,6 +85,58 @@ fn a_parent_can_take_defaults_away() {
     assert_eq!(puller["annotations"], Value::Null);
     assert_eq!(puller["podSecurityContext"]["runAsUser"], Value::Null);
     assert_eq!(puller["podSecurityContext"]["runAsNonRoot"], true);
+}
+
+/// What our messages and documents say of it is helm's doing.
+#[test]
+fn a_template_sees_the_release_and_not_the_parents_other_values() {
+    let image = "r/{{ .Release.Name }}{{ .Values.replicas }}:{{ .Values.global.images | len }}-\
+                 {{ .Capabilities.KubeVersion.Major }}-{{ .Chart.Name }}";
+    let values = json!({"prepull": {"images": [image]}});
+    let rendered = Release { charts: demo("seen"), ..Release::with(values) }.render();
+    assert_eq!(rendered.settings()["images"], json!(["r/demo:3-1-prepull"]));
+
+    let values = json!({"prepull": {"images": ["{{ .Values.web.image }}"]}});
+    let release = Release { charts: demo("unseen"), ..Release::with(values) };
+    for refusal in release.refusals() {
+        let words = "error during tpl function execution for \"{{ .Values.web.image }}\"";
+        assert!(refusal.contains(words), "{refusal}");
+        assert!(refusal.contains("nil pointer evaluating interface {}.image"), "{refusal}");
+    }
+}
+
+#[test]
+fn the_readmes_example_waits_for_its_images() {
+    let readme = read("README.md");
+    let blocks: Vec<_> =
+        readme.split("```yaml\n").skip(1).filter_map(|it| it.split("```").next()).collect();
+    let [dependencies, values, puller] = blocks[..] else { panic!("other examples: {blocks:?}") };
+    let mut chart = parse(dependencies);
+    overlay(&mut chart, &json!({"apiVersion": "v2", "name": "parent", "version": "1.0.0"}));
+    let place = format!("file://{}", root().join("chart").display());
+    chart["dependencies"][0]["repository"] = json!(place);
+    let charts = HELMS.map(|helm| {
+        let parent = empty_folder(&format!("readme-{}", helm.name));
+        write(&parent, "Chart.yaml", &chart.to_string());
+        write(&parent, "values.yaml", values);
+        build(helm, &parent);
+        parent
+    });
+
+    let rendered = Release { charts: charts.clone(), ..Release::with(parse(puller)) }.render();
+    let settings = rendered.settings();
+    assert_eq!(
+        settings["images"],
+        json!(["docker.io/library/postgres:17", "registry.example/app:1"])
+    );
+    assert_eq!(settings["puller"]["nodeSelector"], json!({"pool": "apps"}));
+    let own = "--puller-image=registry.example/prepull:0.1.0";
+    assert!(rendered.arguments().contains(&own.into()), "{:?}", rendered.arguments());
+
+    let without = Release { charts, ..Release::with(json!({"global": {"app": ""}})) };
+    for refusal in without.refusals() {
+        assert!(refusal.contains("set global.app, the image of the app"), "{refusal}");
+    }
 }
 
 /// One parent with the chart in it twice, under two aliases, and with helpers of its own.
