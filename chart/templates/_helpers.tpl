@@ -30,7 +30,7 @@ becomes as many entries, and what renders to nothing is left out.
 {{- $image = .image -}}
 {{- end -}}
 {{- if regexMatch "^[:@/]|[:@/]$|//|<|map\\[" $image -}}
-{{- printf "images: `%s` is no image reference; a template in it renders a map or nothing" $image | fail -}}
+{{- printf "images: `%s` is no image reference: a template in it renders a map or nothing; it sees `.Values.global`, `.Release` and `.Capabilities`, but not your chart's other values" $image | fail -}}
 {{- end -}}
 {{- if eq (include "prepull.image" $) $image -}}
 {{- printf "images: `%s` is prepull's own image; in a template here `.Values.image` is prepull's, so put yours into `global`" $image | fail -}}

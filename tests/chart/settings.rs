@@ -57,7 +57,11 @@ fn an_image_that_is_none_of_the_users_is_refused() {
         ("{{ .Values.global.missing }}:1", "`:1` is no image reference"),
         ("registry.example/{{ .Values.global.missing }}", "is no image reference"),
         ("{{ .Values.global.missing | toString }}:1", "is no image reference"),
-        (map, "is no image reference; a template in it renders a map or nothing"),
+        (map, "`map[name:app]:1` is no image reference: a template in it renders a map or nothing"),
+        (
+            map,
+            "it sees `.Values.global`, `.Release` and `.Capabilities`, but not your chart's other",
+        ),
     ] {
         for entry in [json!(image), json!({"image": image, "pullPolicy": "Always"})] {
             let global = json!({"image": {"name": "app"}});
