@@ -68,7 +68,7 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 deadline, 143 stopped 
 
 const COMMANDS: [&str; 4] = ["check", "hold", "install", "run"];
 
-/// Our own image where the command line names none: the name that `hack/image` gives it.
+/// Our own image where the command line names none: what the chart asks for by default.
 const OWN_IMAGE: &str = concat!("prepull:", env!("CARGO_PKG_VERSION"));
 const DEFAULT_NAME: &str = "prepull";
 /// Leaves room for the rest of a DaemonSet's name and of its pods' names within 63 characters.
