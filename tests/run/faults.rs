@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use prepull::cluster::{ApiError, Cause};
+use prepull::run::{Action, Now, Observation, Run, Signal};
+use serde_json::json;
+
 use crate::bench::{Ended, args, attempt, nodes, run};
-use crate::model::{Fault, FaultKind, Happening, ModelNode, Outage, Pull, World};
+use crate::model::{Fault, FaultKind, Happening, ModelNode, Outage, Pull, World, epoch};
 
 /// Every request that a run with a late node makes.
 const REQUESTS: [&str; 9] = [
@@ -104,6 +108,19 @@ fn an_expired_continue_token_starts_the_list_anew() {
     }
 }
 
+/// They prove nothing, and are read again at the next look.
+#[test]
+fn a_list_of_events_that_expired_ends_nothing() {
+    let mut world = nodes(5);
+    world.page = 2;
+    world.registry.insert("q.io/bad:1".into(), Pull::fails("manifest unknown"));
+    world.faults.push(fault("list events continue", 0, 1, answer(410, None)));
+    let world = world.share();
+    run(&world, &args("q.io/bad:1")).expect(1, &["`q.io/bad:1` on 5 nodes", "manifest unknown"]);
+    let world = world.borrow();
+    assert!(world.requests.iter().any(|it| it.about == "continue" && !it.is_ok));
+}
+
 #[test]
 fn an_api_server_that_is_away_from_the_start_is_the_verdict() {
     let mut world = world();
@@ -140,6 +157,43 @@ fn a_retry_after_is_honoured() {
         let [refused, next] = &world.requests[refused..refused + 2] else { unreachable!() };
         assert!(next.at >= refused.at + Duration::from_secs(7), "{code}: {next:?}");
     }
+}
+
+/// The pauses of a run of this id after so many requests that failed.
+fn pauses(id: &str, n_failed: usize) -> Vec<Duration> {
+    let mut args = args("q.io/a:1");
+    args.config.id = id.into();
+    let mut run = Run::new(&args.config);
+    let mut now = Now { elapsed: Duration::ZERO, server: epoch(), signal: Signal::None };
+    let cause = Cause::Transport("connection refused".into());
+    let err = ApiError { request: "list nodes".into(), cause };
+    let mut pauses = vec![];
+    run.step(now, Observation::Started);
+    for _ in 0..n_failed {
+        let action = run.step(now, Observation::Answered(Err(err.clone())));
+        let Action::Wait(pause) = action else { panic!("no pause: {action:?}") };
+        now.elapsed += pause;
+        run.step(now, Observation::Waited);
+        pauses.push(pause);
+    }
+    pauses
+}
+
+#[test]
+fn pauses_double_up_to_eight_seconds() {
+    for pauses in [pauses("one", 12), pauses("another", 12)] {
+        for (place, pause) in pauses.iter().enumerate() {
+            let doubled = Duration::from_millis(500 << place).min(Duration::from_secs(8));
+            assert!(*pause >= doubled / 2 && *pause < doubled, "{place}: {pauses:?}");
+        }
+    }
+}
+
+/// What all of them lost at the same time, they ask for again one after the other.
+#[test]
+fn two_runs_do_not_try_again_at_the_same_time() {
+    let pairs = pauses("one", 12).into_iter().zip(pauses("another", 12));
+    assert!(pairs.into_iter().all(|(one, another)| one != another));
 }
 
 /// Kubelets can not report to it either, so that controllers take all nodes for unready ones when
@@ -206,6 +260,49 @@ fn a_right_that_is_not_needed_is_noted() {
     }
     // A LIST says the same.
     denied("get node").expect(0, &["ready"]);
+}
+
+/// Leftovers of five earlier runs, of which a page shows two.
+fn leftovers() -> World {
+    let mut world = world();
+    world.page = 2;
+    for n in 1..=5 {
+        let labels = json!({"prepull.dev/name": "demo", "prepull.dev/run": "earlier"});
+        let annotations = json!({"prepull.dev/expires": "2023-12-31T23:59:59Z"});
+        let name = format!("demo-expired-{n}");
+        world.plant(json!({
+            "metadata": {"name": name, "labels": labels, "annotations": annotations},
+            "spec": {"template": {"spec": {"containers": []}}},
+        }));
+    }
+    world
+}
+
+#[test]
+fn a_leftover_that_may_not_be_removed_is_noted() {
+    let mut world = leftovers();
+    let message = "User \"x\" cannot delete resource \"daemonsets\"";
+    let kind = FaultKind::Status { code: 403, message, retry_after: None };
+    world.faults.push(fault("delete daemonset demo-expired-", 0, 1, kind));
+    let world = world.share();
+    let ended = run(&world, &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    let noted = format!("cannot delete daemonset: the API server answered 403: {message}");
+    assert_eq!(ended.report["notes"], json!([noted]));
+    // The others go all the same.
+    assert_eq!(world.borrow().sets.len(), 1);
+}
+
+#[test]
+fn a_list_of_leftovers_that_expired_is_begun_anew() {
+    let mut world = leftovers();
+    world.faults.push(fault("list daemonsets continue", 1, 1, answer(410, None)));
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+    let world = world.borrow();
+    assert!(world.sets.is_empty());
+    // What was read before is not counted twice.
+    assert_eq!(world.count("delete daemonset"), 6);
 }
 
 #[test]
