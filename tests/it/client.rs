@@ -7,9 +7,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use prepull::cluster::{ApiError, Cause, Cluster};
+use prepull::cluster::{ApiError, Cause, Cluster, Deletion, EventKind, NewEvent};
 use prepull::kube::{Access, KubeCluster, Limits};
-use prepull::puller::{DaemonSet, Destination, Plan, manifest};
+use prepull::puller::{DaemonSet, Destination, OwnerReference, Plan, manifest};
 use rustls::crypto::ring::{cipher_suite, kx_group};
 use rustls::version::{TLS12, TLS13};
 use serde_json::{Value, json};
@@ -290,6 +290,66 @@ fn deletion_that_is_only_accepted_is_success() {
     let fake = Fake::start();
     fake.fail("DELETE", Fault::json(202, r#"{"metadata":{"name":"x"}}"#));
     open(&fake).delete_puller("x", "uid-1").unwrap();
+}
+
+/// It answers with the object for as long as that has finalizers, or containers that run.
+#[test]
+fn an_api_server_says_whether_an_object_is_gone() {
+    let fake = Fake::start();
+    let mut cluster = open(&fake);
+    for (kind, expected) in
+        [("Status", Deletion::Done), ("DaemonSet", Deletion::UnderWay), ("Pod", Deletion::UnderWay)]
+    {
+        for _ in 0..2 {
+            fake.fail("DELETE", Fault::json(200, &json!({"kind": kind}).to_string()));
+        }
+        assert_eq!(cluster.delete_puller("x", "uid-1").unwrap(), expected, "{kind}");
+        assert_eq!(cluster.delete_pod("x-1", "uid-2").unwrap(), expected, "{kind}");
+    }
+}
+
+#[test]
+fn an_event_is_about_its_object() {
+    let fake = Fake::start();
+    let about = OwnerReference {
+        api_version: "batch/v1".into(),
+        kind: "Job".into(),
+        name: "job".into(),
+        uid: "uid-of-job".into(),
+    };
+    let time = "2026-01-01T00:00:00Z";
+    for (kind, written) in [(EventKind::Normal, "Normal"), (EventKind::Warning, "Warning")] {
+        let (reason, message) = ("ImagesLate", "time ran out");
+        let event = NewEvent { about: &about, kind, reason, message, time: time.into() };
+        open(&fake).create_event(&event).unwrap();
+        let sent = fake.requests().pop().unwrap();
+        assert_eq!(
+            (sent.method.as_str(), sent.path.as_str()),
+            ("POST", "/api/v1/namespaces/ns/events")
+        );
+        assert_eq!(
+            serde_json::from_str::<Value>(&sent.body).unwrap(),
+            json!({
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": { "generateName": "job.", "namespace": "ns" },
+                "involvedObject": {
+                    "apiVersion": "batch/v1",
+                    "kind": "Job",
+                    "name": "job",
+                    "namespace": "ns",
+                    "uid": "uid-of-job",
+                },
+                "type": written,
+                "reason": reason,
+                "message": message,
+                "firstTimestamp": time,
+                "lastTimestamp": time,
+                "count": 1,
+                "source": { "component": "prepull" },
+            })
+        );
+    }
 }
 
 #[test]
@@ -755,18 +815,23 @@ fn a_signal_ends_a_run_without_an_api_server_at_once() {
     assert!(lines[0].starts_with("stopped by a signal after "), "{lines:?}");
 }
 
+/// Waits for a request of this method, whose path has this part.
+#[track_caller]
+fn wait_for(fake: &Fake, method: &str, part: &str) {
+    let begun = Instant::now();
+    while !fake.requests().iter().any(|it| it.method == method && it.path.contains(part)) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "there is no {method} of {part}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn a_signal_during_a_long_wait_ends_it_at_once() {
     let fake = Fake::start();
     fake.world().nodes.push(node("n1"));
     let url = fake.url();
     let process = Process::start(&["--server", &url, "--interval", "12s", "a:1"]);
-    let begun = Instant::now();
-    while !fake.requests().iter().any(|it| it.method == "POST" && it.path.ends_with("/daemonsets"))
-    {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it makes no DaemonSet");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_for(&fake, "POST", "/daemonsets");
     // By now it waits.
     thread::sleep(Duration::from_millis(500));
     let start = Instant::now();
@@ -784,11 +849,7 @@ fn cleaning_up_after_a_signal_makes_pauses() {
     fake.world().nodes.push(node("n1"));
     let url = fake.url();
     let process = Process::start(&["--server", &url, "--interval", "100ms", "a:1"]);
-    let begun = Instant::now();
-    while !fake.requests().iter().any(|it| it.method == "GET" && it.path.contains("/daemonsets/")) {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it makes no DaemonSet");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_for(&fake, "GET", "/daemonsets/");
     for _ in 0..3 {
         fake.fail("DELETE", Fault::status(500));
     }
@@ -802,6 +863,25 @@ fn cleaning_up_after_a_signal_makes_pauses() {
     // Half of 0.5, 1 and 2 s at least.
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(1700) && took < Duration::from_secs(8), "{took:?}");
+}
+
+/// Without cleaning up and without a report: what is left goes with its owner.
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let fake = Fake::start();
+    fake.world().nodes.push(node("n1"));
+    let url = fake.url();
+    let process = Process::start(&["--server", &url, "--interval", "100ms", "a:1"]);
+    wait_for(&fake, "GET", "/daemonsets/");
+    fake.fail("DELETE", Fault::Hang);
+    process.terminate();
+    wait_for(&fake, "DELETE", "/daemonsets/");
+    process.terminate();
+    let (code, lines) = process.end();
+    assert_eq!(code, Some(143), "{lines:?}");
+    assert!(!lines.iter().any(|it| it.contains("stopped by a signal")), "{lines:?}");
+    assert_eq!(fake.requests().iter().filter(|it| it.method == "DELETE").count(), 1);
+    assert_eq!(fake.world().daemonsets.len(), 1);
 }
 
 // === Usage ===

@@ -510,7 +510,11 @@ impl World {
         seen: &Seen,
     ) -> Result<(u16, Value), Refusal> {
         let mut object = parsed(&seen.body)?;
-        let Some(name) = object["metadata"]["name"].as_str().map(str::to_string) else {
+        let metadata = &mut object["metadata"];
+        if let Some(start) = metadata["generateName"].as_str() {
+            metadata["name"] = format!("{start}{}", self.last_uid).into();
+        }
+        let Some(name) = metadata["name"].as_str().map(str::to_string) else {
             return Err((422, "Invalid", "metadata.name: Required value".into()));
         };
         if self.find(resource, ns, &name).is_ok() {
