@@ -27,6 +27,10 @@ pub struct Ended {
     pub report: Value,
     /// The lines of the log, those of the report last.
     pub lines: Vec<String>,
+    /// The event about the owner: kind, reason and message. What nobody owns has none.
+    pub event: Option<String>,
+    /// What the pod's status keeps of it.
+    pub termination_message: String,
     pub took: Duration,
     pub is_killed: bool,
 }
@@ -104,10 +108,15 @@ pub fn attempt(world: &Shared, args: &RunArgs) -> Ended {
     };
     let report = Report::new(&args.config, &run, args.judgement);
     lines.extend(report.lines(args.verbosity));
+    let owner = args.config.owner.as_ref();
     Ended {
         exit: report.exit_code(),
         report: serde_json::from_str(&report.json()).expect("a report is JSON"),
         lines,
+        event: owner
+            .and(report.event())
+            .map(|(kind, reason)| format!("{kind:?} {reason}: {}", report.event_message())),
+        termination_message: report.termination_message(),
         took: world.borrow().now - started,
         is_killed,
     }

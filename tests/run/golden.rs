@@ -25,7 +25,14 @@ fn shown(line: &str, ended: &Ended) -> String {
     let mut text = format!("$ prepull {line}\n");
     ended.lines.iter().for_each(|it| text += &format!("{it}\n"));
     let json = serde_json::to_string_pretty(&ended.report).expect("JSON can be written");
-    write!(text, "exit code {}\n\n{json}\n", ended.exit).expect("text can be written");
+    let event = ended.event.as_deref().unwrap_or("none");
+    let last = &ended.termination_message;
+    write!(
+        text,
+        "exit code {}\n\nevent: {event}\n\ntermination message:\n{last}\n\n{json}\n",
+        ended.exit
+    )
+    .expect("text can be written");
     text
 }
 
