@@ -44,6 +44,25 @@ fn a_bad_image_ends_it_soon_wherever_it_stands() {
     }
 }
 
+/// However many images there are, and however many of them fail.
+#[test]
+fn a_report_has_ten_lines_of_a_kind() {
+    let mut world = nodes(3);
+    let images: Vec<_> = (0..30).map(|it| format!("q.io/bad{it}:1")).collect();
+    for image in &images {
+        world.registry.insert(image.clone(), Pull::fails(TIMEOUT));
+    }
+    let ended = run(&world.share(), &args(&images.join(" ")));
+    ended.expect(3, &["i/o timeout"]);
+    for (start, rest) in
+        [("q.io/bad", "and 21 more images"), ("cannot pull ", "and 21 more failures")]
+    {
+        let n_lines = ended.lines.iter().filter(|it| it.starts_with(start)).count();
+        assert_eq!(n_lines, 9, "{:#?}", ended.lines);
+        assert!(ended.lines.iter().any(|it| it == rest), "{:#?}", ended.lines);
+    }
+}
+
 #[test]
 fn one_node_alone_has_two_tries() {
     let mut world = nodes(3);
@@ -161,6 +180,21 @@ fn failed_pulls_are_told_however_a_run_ends() {
         ended.expect(exit, &[verdict]);
         assert!(ended.says(why), "{:#?}", ended.lines);
         assert_eq!(ended.report["failures"][0]["nodes"].as_array().map(Vec::len), Some(3));
+    }
+}
+
+/// Numbers that do not change say nothing of what is pulled meanwhile.
+#[test]
+fn pods_are_looked_at_every_ten_seconds() {
+    let world = slow(200).share();
+    run(&world, &args("q.io/slow:1")).expect(0, &["ready"]);
+    let world = world.borrow();
+    let looks = world.requests.iter().filter(|it| it.request == "list pods");
+    let looks: Vec<_> = looks.map(|it| it.at).collect();
+    assert!(looks.len() > 15, "{looks:?}");
+    for pair in looks.windows(2) {
+        // At the next poll, and the requests between them take their time.
+        assert!(pair[1] - pair[0] < seconds(13), "{looks:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::bench::{args, args_of_a_shell, args_with, nodes, run};
-use crate::model::{ModelNode, Pull, Request, Shared, World};
+use crate::model::{ModelNode, Pull, Request, Shared, Stored, World};
 
 #[test]
 fn nothing_missing_costs_one_look_and_creates_nothing() {
@@ -42,6 +42,21 @@ fn only_the_node_that_lacks_something_is_sent_a_pod() {
     assert_eq!(pods, ["n2"]);
     world.borrow_mut().kill_after = None;
     run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+}
+
+/// A node lists 50 images, the largest first, so that a small one never gets onto its list.
+#[test]
+fn an_image_that_is_never_listed_is_proved_by_pods() {
+    let mut world = nodes(2);
+    for node in world.nodes.values_mut() {
+        let large = (0..50).map(|n| Stored {
+            size: 1 << 40,
+            ..Stored::new(&format!("q.io/large-{n}:1"), Duration::ZERO)
+        });
+        node.images.extend(large);
+    }
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready: `q.io/a:1` on 2 nodes"]);
 }
 
 #[test]

@@ -115,6 +115,23 @@ fn pods_that_are_refused_for_a_moment_are_waited_for() {
     run(&world.share(), &args("q.io/a:1")).expect(0, &["ready"]);
 }
 
+/// A DaemonSet controller with much to do makes pods late, which is no refusal.
+#[test]
+fn pods_that_are_missing_are_asked_after_when_they_have_been_for_a_while() {
+    for (late, is_asked) in [(8, false), (30, true)] {
+        let mut world = nodes(3);
+        world.pace.controller = seconds(late);
+        let world = world.share();
+        run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+        let world = world.borrow();
+        let made = world.requests.iter().find(|it| it.request == "create daemonset");
+        let asked = world.requests.iter().find(|it| it.about.contains("kind=DaemonSet"));
+        let after = asked.map(|it| it.at - made.expect("one is made").at);
+        assert_eq!(after.is_some(), is_asked, "{late}: {after:?}");
+        assert!(after.is_none_or(|it| it >= seconds(10)), "{after:?}");
+    }
+}
+
 fn warning(about: &'static str, uid: &str, reason: &str, message: &str) -> ModelEvent {
     let event = Event {
         metadata: EventMetadata { uid: format!("event-about-{uid}") },
@@ -244,16 +261,18 @@ fn a_pull_secret_that_does_not_exist_is_named_beside_an_image_that_does_not() {
 
 #[test]
 fn what_keeps_a_pod_from_starting_is_told() {
-    let mut world = nodes(3);
-    world.registry.insert("q.io/prepull:1".into(), Pull::after(1000));
-    let (reason, message) = ("FailedCreatePodSandBox", "plugin type=\"bridge\" failed");
-    let (_, ended) = after_a_warning(world, "--timeout 60s q.io/a:1", reason, message);
-    assert_eq!(ended.exit, 3);
-    assert!(
-        ended.says("FailedCreatePodSandBox: plugin type=\"bridge\" failed"),
-        "{:#?}",
-        ended.lines
-    );
+    for (reason, message) in [
+        ("FailedAttachVolume", "AttachVolume.Attach failed"),
+        ("FailedCreatePodSandBox", "plugin type=\"bridge\" failed"),
+        ("FailedMount", "MountVolume.SetUp failed"),
+        ("NetworkNotReady", "cni plugin not initialized"),
+    ] {
+        let mut world = nodes(3);
+        world.registry.insert("q.io/prepull:1".into(), Pull::after(1000));
+        let (_, ended) = after_a_warning(world, "--timeout 60s q.io/a:1", reason, message);
+        assert_eq!(ended.exit, 3);
+        assert!(ended.says(&format!("{reason}: {message}")), "{:#?}", ended.lines);
+    }
 }
 
 /// Nor what another pod complained of.
