@@ -57,18 +57,15 @@ fn run(args: RunArgs, env: &dyn Fn(&str) -> Option<String>) -> Result<u8, String
         Line::Always(line) | Line::Verbose(line) => _ = say(&line),
     });
     let report = Report::new(&config, &run, judgement);
-    let is_misused = report.exit_code() == Exit::Usage as u8;
+    let mut end = Ok(report.exit_code());
     match output {
+        Output::Text if end == Ok(Exit::Usage as u8) => end = Err(report.verdict().into()),
         Output::Json => _ = writeln!(io::stdout(), "{}", report.json()),
-        Output::Text if is_misused => {}
         Output::Text => report.lines(verbosity).iter().for_each(|line| _ = say(line)),
     }
     // What follows may take its time, which others may cut short.
     tell(&report, &config, &mut cluster);
-    match output {
-        Output::Text if is_misused => Err(report.verdict().into()),
-        _ => Ok(report.exit_code()),
-    }
+    end
 }
 
 fn print(text: &str, exit: Exit) -> Result<u8, (Exit, String)> {
