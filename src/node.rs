@@ -20,6 +20,11 @@ const OS_LABEL: &str = "kubernetes.io/os";
 ///
 /// Source: `GetWarningsForNodeSelectorTerm` in `pkg/api/node/util.go`.
 const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
+/// What the node lifecycle controller makes of a node's readiness.
+///
+/// Source: `TaintNodeNotReady` and `TaintNodeUnreachable` in `api/core/v1/well_known_taints.go`.
+const READINESS_TAINTS: [&str; 2] =
+    ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 /// Source: `LabelValueMaxLength` in `apimachinery/pkg/util/validation/validation.go`.
 const LONGEST_LABEL_VALUE: usize = 63;
@@ -228,6 +233,17 @@ pub enum LeftOut {
     Cordoned,
     NotReady,
     Tainted(String),
+}
+
+impl LeftOut {
+    /// Whether it may be no more than that the node was not heard of for a while.
+    pub fn may_be_for_want_of_news(&self) -> bool {
+        match self {
+            Self::NotReady => true,
+            Self::Tainted(key) => READINESS_TAINTS.contains(&key.as_str()),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for LeftOut {

@@ -44,9 +44,15 @@ pub use targets::{Added, Dropped, Failing, Failure, Item, Obstacle, Target, Targ
 
 /// Targets without progress for so long are looked at again: they may be gone or cordoned.
 const RECHECK_AFTER: Duration = Duration::from_secs(30);
-/// An API server that was away for so long has not heard from nodes either: those that report every
-/// 10 s are unready until they have done so again.
+/// An API server that was away for so long has not heard from nodes either: controllers take them
+/// for unready when it is back, and kubelets report every 10 s.
 const LONG_AWAY: Duration = Duration::from_secs(10);
+/// Nodes may be taken for unready for so long after that. What a kubelet patches is the difference
+/// to the node that it last saw, and its watch of that pauses for up to a minute between tries:
+/// 56 to 95 s were measured after a minute's outage.
+///
+/// Source: `tryUpdateNodeStatus` in `pkg/kubelet/kubelet_node_status.go`.
+const UNHEARD_OF_FOR: Duration = Duration::from_secs(120);
 /// At the deadline a last look may take so long.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 /// Cleaning up is given up after so long: the Job's own deadline is 20 s after the run's, in which
@@ -236,6 +242,8 @@ pub struct Run<'a> {
     last_progress: Duration,
     last_recheck: Duration,
     last_answer: Duration,
+    /// Since when the API server is back, if it was away for long.
+    back_since: Option<Duration>,
     /// The pause between two lines doubles: runs may take hours.
     next_progress: Duration,
     /// Nodes dropped by the recheck under way.
@@ -509,6 +517,7 @@ impl<'a> Run<'a> {
             last_progress: zero,
             last_recheck: zero,
             last_answer: zero,
+            back_since: None,
             next_progress: RECHECK_AFTER,
             n_dropped: 0,
             n_said: BTreeMap::new(),
@@ -527,7 +536,7 @@ impl<'a> Run<'a> {
             Observation::Answered(Ok(answer)) => {
                 self.worked.insert(mem::discriminant(&self.phase));
                 if self.n_failed > 0 && now.elapsed >= self.last_answer + LONG_AWAY {
-                    self.last_recheck = now.elapsed;
+                    self.back_since = Some(now.elapsed);
                 }
                 self.last_answer = now.elapsed;
                 self.n_failed = 0;

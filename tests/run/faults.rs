@@ -197,20 +197,52 @@ fn two_runs_do_not_try_again_at_the_same_time() {
 }
 
 /// Kubelets can not report to it either, so that controllers take all nodes for unready ones when
-/// it comes back, until the kubelets have told of themselves again.
-#[test]
-fn nodes_are_given_time_to_report_to_an_api_server_that_was_away() {
+/// it comes back, and taint them, until the kubelets have told of themselves again.
+fn back_after_a_minute(image: Pull) -> World {
     let mut world = nodes(3);
-    world.registry.insert("q.io/a:1".into(), Pull::after(120));
+    world.registry.insert("q.io/a:1".into(), image);
     let (from, until) = (Duration::from_secs(20), Duration::from_secs(80));
     world.outages.push(Outage { from, until, kind: FaultKind::Transport });
     for node in ["n1", "n2", "n3"] {
-        world.at(79, Happening::SetReady(node, false)).at(95, Happening::SetReady(node, true));
+        world.at(79, Happening::SetReady(node, false)).at(165, Happening::SetReady(node, true));
+        let taint = "node.kubernetes.io/unreachable";
+        world.at(80, Happening::Taint(node, taint)).at(185, Happening::Untaint(node, taint));
     }
-    let world = world.share();
+    world
+}
+
+#[test]
+fn nodes_are_given_time_to_report_to_an_api_server_that_was_away() {
+    let world = back_after_a_minute(Pull::after(220)).share();
     let ended = run(&world, &args("q.io/a:1"));
     ended.expect(0, &["ready: `q.io/a:1` on 3 nodes after "]);
     assert!(world.borrow().nodes.values().all(|it| it.holds("q.io/a:1")));
+}
+
+/// Neither a failure nor the deadline is a reason to give them up.
+#[test]
+fn nodes_that_are_not_heard_of_yet_are_blamed_all_the_same() {
+    let world = back_after_a_minute(Pull::after(1000)).share();
+    run(&world, &args("--timeout 140s q.io/a:1")).expect(3, &["is not on 3 nodes"]);
+    let world = back_after_a_minute(Pull::fails("i/o timeout"));
+    let missing = Happening::Registry("q.io/a:1", Pull::fails("manifest unknown"));
+    let world = {
+        let mut world = world;
+        world.at(85, missing);
+        world.share()
+    };
+    run(&world, &args("q.io/a:1")).expect(1, &["on 3 nodes", "manifest unknown"]);
+}
+
+/// Those that stay away are not waited for in the end.
+#[test]
+fn a_node_that_does_not_come_back_with_the_api_server_is_dropped() {
+    let mut world = back_after_a_minute(Pull::after(30));
+    world.registry_at.insert(("n2".into(), "q.io/a:1".into()), Pull::after(10_000));
+    world.at(170, Happening::SetReady("n2", false));
+    let ended = run(&world.share(), &args("--timeout 400s q.io/a:1"));
+    ended.expect(0, &["ready: `q.io/a:1` on 2 nodes"]);
+    assert_eq!(ended.report["nodes"]["dropped"]["n2"], "not ready");
 }
 
 /// Cleaning up has 9 s, whatever the API server asks for.
