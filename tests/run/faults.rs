@@ -224,14 +224,9 @@ fn nodes_are_given_time_to_report_to_an_api_server_that_was_away() {
 fn nodes_that_are_not_heard_of_yet_are_blamed_all_the_same() {
     let world = back_after_a_minute(Pull::after(1000)).share();
     run(&world, &args("--timeout 140s q.io/a:1")).expect(3, &["is not on 3 nodes"]);
-    let world = back_after_a_minute(Pull::fails("i/o timeout"));
-    let missing = Happening::Registry("q.io/a:1", Pull::fails("manifest unknown"));
-    let world = {
-        let mut world = world;
-        world.at(85, missing);
-        world.share()
-    };
-    run(&world, &args("q.io/a:1")).expect(1, &["on 3 nodes", "manifest unknown"]);
+    let mut world = back_after_a_minute(Pull::fails("i/o timeout"));
+    world.at(85, Happening::Registry("q.io/a:1", Pull::fails("manifest unknown")));
+    run(&world.share(), &args("q.io/a:1")).expect(1, &["on 3 nodes", "manifest unknown"]);
 }
 
 /// Those that stay away are not waited for in the end.
