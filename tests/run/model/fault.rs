@@ -6,6 +6,9 @@ use prepull::cluster::Cause;
 
 use super::World;
 
+/// A fault is late after so many requests.
+const LATE: usize = 50;
+
 /// Requests that go wrong.
 #[derive(Clone, Debug)]
 pub struct Fault {
@@ -46,7 +49,7 @@ pub enum FaultKind {
 }
 
 impl World {
-    pub(super) fn fault(&mut self, request: &str, about: &str) -> Option<FaultKind> {
+    pub(super) fn fault(&mut self, request: &'static str, about: &str) -> Option<FaultKind> {
         let now = self.now;
         let away = self.outages.iter().find(|it| (it.from..it.until).contains(&now));
         if let Some(outage) = away {
@@ -67,6 +70,11 @@ impl World {
         }
         fault.times -= 1;
         self.seen.insert(fault.kind.name());
+        // A fault may be about some requests of a kind alone.
+        self.faulty.extend([request, fault.request]);
+        if self.requests.len() >= LATE {
+            self.seen.insert("fault: late");
+        }
         Some(fault.kind.clone())
     }
 }

@@ -83,6 +83,8 @@ pub struct World {
     pub script: Vec<(Duration, Happening)>,
     pub faults: Vec<Fault>,
     pub outages: Vec<Outage>,
+    /// The requests that were to go wrong and did, as they are called and as the fault has it.
+    pub faulty: BTreeSet<&'static str>,
     /// Requests that are answered with 403.
     pub denied: BTreeSet<String>,
     /// Whether every request is answered with 401.
@@ -196,6 +198,7 @@ impl World {
             script: vec![],
             faults: vec![],
             outages: vec![],
+            faulty: BTreeSet::new(),
             denied: BTreeSet::new(),
             are_tokens_revoked: false,
             refuses_pods: None,

@@ -1,5 +1,6 @@
 //! What the seeds have covered, and how much of it there must be.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -20,6 +21,19 @@ const FLOORS: &[&str] = &[
     "DaemonSet: restarted",
     "allow missing",
     "failure policy: Ignore",
+    "fault at: create daemonset",
+    "fault at: delete daemonset",
+    "fault at: delete daemonset demo-expire",
+    "fault at: delete pod",
+    "fault at: get daemonset",
+    "fault at: get job",
+    "fault at: get node",
+    "fault at: list daemonsets",
+    "fault at: list events",
+    "fault at: list events involvedObject.kind=DaemonSet",
+    "fault at: list nodes",
+    "fault at: list pods",
+    "fault at: patch daemonset",
     "fault: 401",
     "fault: 403",
     "fault: 409",
@@ -33,6 +47,7 @@ const FLOORS: &[&str] = &[
     "fault: answer lost",
     "fault: connection refused",
     "fault: done, but 504",
+    "fault: late",
     "fault: slow answer",
     "fault: timed out",
     "fault: timed out, and done later",
@@ -99,16 +114,13 @@ const FLOORS: &[&str] = &[
 #[derive(Default)]
 pub struct Coverage {
     pub n_seeds: usize,
-    counts: BTreeMap<String, usize>,
+    counts: BTreeMap<Cow<'static, str>, usize>,
 }
 
 impl Coverage {
-    pub fn add<'a>(&mut self, things: impl IntoIterator<Item = &'a str>) {
+    pub fn add(&mut self, things: impl IntoIterator<Item = Cow<'static, str>>) {
         for thing in things {
-            match self.counts.get_mut(thing) {
-                Some(n) => *n += 1,
-                None => _ = self.counts.insert(thing.into(), 1),
-            }
+            *self.counts.entry(thing).or_default() += 1;
         }
     }
 

@@ -17,6 +17,7 @@ mod rules;
 mod scene;
 mod troubles;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,7 +131,7 @@ fn run_some(next: &AtomicU64, n_seeds: u64) -> (Coverage, Vec<Failure>) {
 }
 
 /// What is worth counting of a world.
-fn facts<'a>(plan: &'a Plan, lived: &'a Lived) -> BTreeSet<&'a str> {
+fn facts(plan: &Plan, lived: &Lived) -> BTreeSet<Cow<'static, str>> {
     let exits = lived.told.iter().map(|it| match it.as_ref().map(|it| it.exit) {
         None => "exit: killed",
         Some(0) => "exit: 0",
@@ -140,7 +141,10 @@ fn facts<'a>(plan: &'a Plan, lived: &'a Lived) -> BTreeSet<&'a str> {
         Some(143) => "exit: 143",
         Some(_) => "exit: another",
     });
-    exits.chain(lived.world.seen.iter().copied()).chain(plan.facts.iter().copied()).collect()
+    let faulty = lived.world.faulty.iter().filter(|it| !it.is_empty());
+    let faulty = faulty.map(|it| format!("fault at: {it}").into());
+    let told = exits.chain(lived.world.seen.iter().copied()).chain(plan.facts.iter().copied());
+    told.map(Cow::Borrowed).chain(faulty).collect()
 }
 
 /// Tells what comes to pass in one world.

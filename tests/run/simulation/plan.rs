@@ -228,12 +228,15 @@ impl Draft {
             (8, "--strict", &[""][..], "strict"),
             (5, "--failure-policy=Ignore", &[""], "failure policy: Ignore"),
             (8, "--allow-missing=", &["1", "2", "50%"], "allow missing"),
-            (8, "--stall-timeout=", &["10s", "30s"], "stall timeout"),
+            (14, "--stall-timeout=", &["10s", "30s"], "stall timeout"),
         ] {
             if self.chance.percent(percent) {
                 line.push(format!("{option}{}", self.chance.pick(values)));
                 self.facts.insert(fact);
             }
+        }
+        if self.facts.contains("stall timeout") {
+            self.fault_of_a_rare_call("delete pod");
         }
         if self.facts.contains("strict") {
             self.may(&[1]);

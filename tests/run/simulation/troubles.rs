@@ -14,20 +14,26 @@ const QUOTA: &str = "exceeded quota: few, requested: count/daemonsets.apps=1";
 /// Another image than any that is wanted.
 const OTHER_IMAGE: &str = "q.io/other:1";
 
-/// Requests as faults name them, the empty one for all.
-const REQUESTS: [&str; 11] = [
-    "",
-    "create daemonset",
-    "delete daemonset",
-    "delete pod",
-    "get daemonset",
-    "get job",
-    "get node",
-    "list daemonsets",
-    "list events",
-    "list nodes",
-    "list pods",
+/// Requests as faults name them, the empty one for all: how often each is chosen, and how many of
+/// them a fault lets pass at most. Some come all the time, and others a few times in a run.
+const REQUESTS: [(u64, (&str, u64)); 12] = [
+    (2, ("", 300)),
+    (2, ("create daemonset", 4)),
+    (2, ("delete daemonset", 4)),
+    (2, ("delete pod", 2)),
+    (2, ("get daemonset", 150)),
+    (2, ("get job", 3)),
+    (3, ("get node", 30)),
+    (2, ("list daemonsets", 3)),
+    (2, ("list events", 40)),
+    (2, ("list nodes", 8)),
+    (2, ("list pods", 40)),
+    (4, ("patch daemonset", 10)),
 ];
+/// Events about pods that can not be made.
+const REFUSALS: &str = "list events involvedObject.kind=DaemonSet";
+/// The removal of a leftover of the release.
+const LEFTOVER: &str = "delete daemonset demo-expire";
 const LATER_PAGES: [&str; 4] = [
     "list daemonsets continue",
     "list events continue",
@@ -72,7 +78,7 @@ const CHANGES: [Change; 18] = [
     (5, Draft::pod_is_deleted),
     (5, Draft::pod_is_evicted),
     (3, Draft::pods_are_refused_by_the_kubelet),
-    (3, Draft::pods_are_refused_by_the_api_server),
+    (6, Draft::pods_are_refused_by_the_api_server),
     (3, Draft::sets_are_deleted),
     (3, Draft::sets_are_edited),
     (3, Draft::sets_are_narrowed),
@@ -196,8 +202,12 @@ impl Draft {
         if !self.is_foul() {
             return;
         }
+        // Once all pods are made it is too late.
+        let at = if self.chance.percent(70) { 0 } else { it.at };
+        let it = Moment { at, ..it };
         self.happens(it, Happening::RefusePods(Some(QUOTA)), Happening::RefusePods(None));
         self.may(&[1, 3]);
+        self.fault_of_a_rare_call(REFUSALS);
     }
 
     fn sets_are_deleted(&mut self, it: Moment) {
@@ -256,54 +266,73 @@ impl Draft {
     }
 
     fn fault(&mut self) -> Fault {
+        let status = |code, message| FaultKind::Status { code, message, retry_after: None };
         let chance = &mut self.chance;
-        let request = chance.pick(&REQUESTS);
-        let (skip, times) = (chance.below(7) as usize, chance.between(1, 3) as usize);
-        let soon = seconds(chance.below(10));
-        let is_foul = self.weather == Weather::Foul;
-        let status = |code, message, retry_after| FaultKind::Status { code, message, retry_after };
-        let fault = |kind| Fault { request, skip, times, kind };
-        match chance.below(if is_foul { 16 } else { 12 }) {
-            0 => fault(FaultKind::LostAnswer),
-            1 => fault(FaultKind::Transport),
-            2 => fault(FaultKind::Hang(seconds(chance.below(12)))),
-            3 => fault(status(429, "slow down", Some(soon))),
-            4 => fault(status(429, "slow down", None)),
-            5 => fault(status(500, "no leader", None)),
-            6 => fault(status(503, "starting", Some(soon))),
-            7 => fault(status(503, "starting", None)),
-            8 => fault(FaultKind::DoneBut(504)),
-            9 => fault(FaultKind::Slow(seconds(chance.below(8)))),
-            10 => {
+        let (skip, times) = (chance.below(2) as usize, chance.between(1, 3) as usize);
+        match chance.below(if self.weather == Weather::Foul { 16 } else { 12 }) {
+            0 => {
                 if self.n_nodes <= 12 {
                     self.world.page = 2;
                 }
-                let (request, kind) = (chance.pick(&LATER_PAGES), status(410, "expired", None));
-                Fault { request, skip: skip % 3, times: 1, kind }
+                let (request, kind) = (chance.pick(&LATER_PAGES), status(410, "expired"));
+                Fault { request, skip: chance.below(3) as usize, times: 1, kind }
             }
-            11 => {
-                let (request, kind) = ("create daemonset", status(409, "it already exists", None));
-                Fault { request, skip: skip % 2, times, kind }
+            1 => {
+                let (request, kind) = ("create daemonset", status(409, "it already exists"));
+                Fault { request, skip, times, kind }
             }
             12 => {
                 let request = chance.pick(&["create daemonset", "delete daemonset"]);
                 let kind = FaultKind::Straggler(seconds(chance.between(20, 70)));
                 self.may(&[3]);
-                Fault { request, skip: skip % 2, times: 1, kind }
+                Fault { request, skip, times: 1, kind }
             }
             13 => {
                 self.may(&[1, 3]);
-                fault(status(401, "Unauthorized", None))
+                Fault { request: "create daemonset", skip: 0, times, kind: status(403, QUOTA) }
             }
-            14 => {
+            _ => {
+                let (request, latest) = self.chance.weighed(&REQUESTS);
+                self.fault_at(request, latest)
+            }
+        }
+    }
+
+    /// A fault that may befall any request, as often at an early place as anywhere.
+    fn fault_at(&mut self, request: &'static str, latest: u64) -> Fault {
+        let chance = &mut self.chance;
+        let latest = if chance.percent(50) { latest.min(2) } else { latest };
+        let (skip, times) = (chance.below(latest + 1) as usize, chance.between(1, 3) as usize);
+        let soon = seconds(chance.below(10));
+        let status = |code, message, retry_after| FaultKind::Status { code, message, retry_after };
+        let kind = match chance.below(if self.weather == Weather::Foul { 12 } else { 10 }) {
+            0 => FaultKind::LostAnswer,
+            1 => FaultKind::Transport,
+            2 => FaultKind::Hang(seconds(chance.below(12))),
+            3 => status(429, "slow down", Some(soon)),
+            4 => status(429, "slow down", None),
+            5 => status(500, "no leader", None),
+            6 => status(503, "starting", Some(soon)),
+            7 => status(503, "starting", None),
+            8 => FaultKind::DoneBut(504),
+            9 => FaultKind::Slow(seconds(chance.below(8))),
+            10 => {
                 self.may(&[1, 3]);
-                fault(status(403, RBAC, None))
+                status(401, "Unauthorized", None)
             }
             _ => {
                 self.may(&[1, 3]);
-                let kind = status(403, QUOTA, None);
-                Fault { request: "create daemonset", skip: 0, times, kind }
+                status(403, RBAC, None)
             }
+        };
+        Fault { request, skip, times, kind }
+    }
+
+    /// A fault of what few runs ask for, where this one may.
+    pub fn fault_of_a_rare_call(&mut self, request: &'static str) {
+        if self.weather != Weather::Fair && self.chance.percent(70) {
+            let fault = self.fault_at(request, 0);
+            self.world.faults.push(fault);
         }
     }
 
@@ -375,7 +404,7 @@ impl Draft {
 
     /// DaemonSets of earlier runs, of this release and of others.
     pub fn leftovers(&mut self) {
-        if !self.chance.percent(12) {
+        if !self.chance.percent(20) {
             return;
         }
         for n in 0..self.chance.between(1, 3) {
@@ -397,5 +426,6 @@ impl Draft {
             }));
             self.facts.insert(fact);
         }
+        self.fault_of_a_rare_call(LEFTOVER);
     }
 }
