@@ -16,6 +16,8 @@ use super::controller::NODE_SELECTOR_TERMS;
 use super::fault::{not_found, status, transport};
 use super::{FaultKind, Happening, Shared, World, timestamp};
 
+const BAD_CERTIFICATE: &str = "the certificate of the API server has expired";
+
 /// What an admission webhook does to a DaemonSet or to its pods.
 #[derive(Clone, Debug)]
 pub enum Admission {
@@ -200,6 +202,7 @@ impl World {
                 (Err(transport("timed out")), Duration::MAX)
             }
             Some(FaultKind::Transport) => (Err(transport("connection refused")), at_once),
+            Some(FaultKind::Unusable) => (Err(Cause::Unusable(BAD_CERTIFICATE.into())), at_once),
         }
     }
 }

@@ -46,6 +46,8 @@ pub enum FaultKind {
     /// No answer within the run's patience, and what was to be written is written after so long.
     Straggler(Duration),
     Transport,
+    /// No connection that can be trusted, as where a certificate has gone bad.
+    Unusable,
 }
 
 impl World {
@@ -68,8 +70,8 @@ impl World {
             fault.skip -= 1;
             return None;
         }
+        self.seen.insert(fault.name());
         fault.times -= 1;
-        self.seen.insert(fault.kind.name());
         // A fault may be about some requests of a kind alone.
         self.faulty.extend([request, fault.request]);
         if self.requests.len() >= LATE {
@@ -79,8 +81,17 @@ impl World {
     }
 }
 
-impl FaultKind {
+impl Fault {
     /// What those who count call it.
+    fn name(&self) -> &'static str {
+        match self.kind {
+            FaultKind::Unusable if self.times == usize::MAX => "fault: unusable for good",
+            _ => self.kind.name(),
+        }
+    }
+}
+
+impl FaultKind {
     fn name(&self) -> &'static str {
         match self {
             Self::DoneBut(_) => "fault: done, but 504",
@@ -102,6 +113,7 @@ impl FaultKind {
             Self::Status { .. } => "fault: other status with Retry-After",
             Self::Straggler(_) => "fault: timed out, and done later",
             Self::Transport => "fault: connection refused",
+            Self::Unusable => "fault: unusable",
         }
     }
 }

@@ -106,6 +106,8 @@ pub struct World {
     pub failed: Vec<FailedPull>,
     /// Names of everything out of the ordinary that has come to pass.
     pub seen: BTreeSet<&'static str>,
+    /// The same of what is in order, and worth counting nevertheless.
+    pub noted: BTreeSet<&'static str>,
     /// The names of nodes that were in a state, at some time, in which they are no targets.
     pub troubled: BTreeSet<String>,
     /// How long each node has been without room for one more pod, and since when it is so now.
@@ -211,6 +213,7 @@ impl World {
             last_change: Duration::ZERO,
             failed: vec![],
             seen: BTreeSet::new(),
+            noted: BTreeSet::new(),
             troubled: BTreeSet::new(),
             crowded: BTreeMap::new(),
             replaced: BTreeSet::new(),

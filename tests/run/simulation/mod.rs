@@ -27,6 +27,8 @@ use coverage::Coverage;
 use life::{Lived, live};
 use plan::{Plan, plan};
 
+use crate::model::World;
+
 const N_SEEDS: u64 = 10_000;
 const N_SEEDS_OF_LONG_TESTS: u64 = 100_000;
 /// Seeds that a thread takes at a time.
@@ -143,7 +145,8 @@ fn facts(plan: &Plan, lived: &Lived) -> BTreeSet<Cow<'static, str>> {
     });
     let faulty = lived.world.faulty.iter().filter(|it| !it.is_empty());
     let faulty = faulty.map(|it| format!("fault at: {it}").into());
-    let told = exits.chain(lived.world.seen.iter().copied()).chain(plan.facts.iter().copied());
+    let World { seen, noted, .. } = &lived.world;
+    let told = exits.chain(seen.iter().chain(noted).chain(&plan.facts).copied());
     told.map(Cow::Borrowed).chain(faulty).collect()
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prepull::args::RunArgs;
-use prepull::cluster::{ApiError, Cluster, Page};
+use prepull::cluster::{ApiError, Cause, Cluster, Page};
 use prepull::evidence::Pod;
 use prepull::puller::RUN_LABEL;
 use prepull::report::{Report, Verbosity};
@@ -218,6 +218,9 @@ impl<'a> Process<'a> {
             _ => {}
         }
         let now = self.world.borrow().now;
+        if let (Err(err), Some(_)) = (&answered, self.run.outcome()) {
+            self.note_fault_of_clean_up(err);
+        }
         match (call, &answered) {
             (Call::ListNodes { from }, Ok(Answer::Nodes(page))) => {
                 if from.is_none() {
@@ -243,6 +246,15 @@ impl<'a> Process<'a> {
         }
         self.wake = now + self.cluster.still();
         self.next = Next::Step(Observation::Answered(answered));
+    }
+
+    fn note_fault_of_clean_up(&self, err: &ApiError) {
+        let fact = match err.cause {
+            Cause::Unusable(_) => "clean-up: an answer that is unusable",
+            _ if err.is_transient() => "clean-up: a fault that passes",
+            _ => return,
+        };
+        self.world.borrow_mut().noted.insert(fact);
     }
 
     fn saw_pods(&mut self, page: &Page<Pod>) {

@@ -269,7 +269,7 @@ impl Draft {
         let status = |code, message| FaultKind::Status { code, message, retry_after: None };
         let chance = &mut self.chance;
         let (skip, times) = (chance.below(2) as usize, chance.between(1, 3) as usize);
-        match chance.below(if self.weather == Weather::Foul { 16 } else { 12 }) {
+        match chance.below(if self.weather == Weather::Foul { 18 } else { 12 }) {
             0 => {
                 if self.n_nodes <= 12 {
                     self.world.page = 2;
@@ -290,6 +290,17 @@ impl Draft {
             13 => {
                 self.may(&[1, 3]);
                 Fault { request: "create daemonset", skip: 0, times, kind: status(403, QUOTA) }
+            }
+            14 | 15 => {
+                let (request, latest) = match chance.percent(60) {
+                    // At some time, or when what was made is to be removed.
+                    true => chance.pick(&[("", 100), ("delete daemonset", 0)]),
+                    false => chance.weighed(&REQUESTS),
+                };
+                let skip = chance.below(latest + 1) as usize;
+                let times = chance.pick(&[1, usize::MAX]);
+                self.may(&[1, 3]);
+                Fault { request, skip, times, kind: FaultKind::Unusable }
             }
             _ => {
                 let (request, latest) = self.chance.weighed(&REQUESTS);
