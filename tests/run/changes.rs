@@ -241,7 +241,7 @@ fn a_rewritten_image_is_told_and_counts() {
 #[test]
 fn a_dropped_container_fails_with_its_cause() {
     let mut world = nodes(3);
-    world.admission.push(Admission::DropContainer("02-b"));
+    world.admission.push(Admission::DropContainer("02-b".into()));
     let ended = run(&world.share(), &args("q.io/a:1 q.io/b:1"));
     ended.expect(1, &["container `02-b` is gone", "admission webhook"]);
 }

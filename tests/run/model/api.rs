@@ -21,7 +21,7 @@ const BAD_CERTIFICATE: &str = "the certificate of the API server has expired";
 /// What an admission webhook does to a DaemonSet or to its pods.
 #[derive(Clone, Debug)]
 pub enum Admission {
-    DropContainer(&'static str),
+    DropContainer(String),
     /// Adds preferences about nodes, and wishes about other pods, to the affinity.
     Prefer,
     RewriteImages(&'static str, &'static str),
@@ -226,7 +226,13 @@ impl World {
         if self.sets.contains_key(&name) {
             return Err(status(409, "AlreadyExists", "it already exists"));
         }
-        self.admission.iter().for_each(|it| it.change(&mut object));
+        for admission in &self.admission {
+            let before = object.clone();
+            admission.change(&mut object);
+            if object != before {
+                self.noted.insert(admission.name());
+            }
+        }
         check_affinity(&object)?;
         self.plant(object);
         let soon = self.now + self.pace.controller;
@@ -446,6 +452,17 @@ impl Cluster for ModelCluster {
 }
 
 impl Admission {
+    /// What those who count call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::DropContainer(_) => "webhook: drops a container",
+            Self::Prefer => "webhook: adds preferences",
+            Self::RewriteImages(..) => "webhook: rewrites DaemonSets",
+            Self::RewritePods(..) => "webhook: rewrites pods",
+            Self::Sidecar(_) => "webhook: adds a sidecar",
+        }
+    }
+
     /// What becomes of a DaemonSet on its way in.
     fn change(&self, object: &mut Value) {
         let spec = &mut object["spec"]["template"]["spec"];
@@ -461,7 +478,7 @@ impl Admission {
         }
         let Some(containers) = spec["containers"].as_array_mut() else { return };
         match self {
-            Self::DropContainer(name) => containers.retain(|it| it["name"] != *name),
+            Self::DropContainer(name) => containers.retain(|it| it["name"] != name.as_str()),
             Self::RewriteImages(from, to) => {
                 for it in containers {
                     let image = it["image"].as_str().unwrap_or_default();

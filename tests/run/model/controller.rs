@@ -161,9 +161,13 @@ impl World {
         for admission in &self.admission {
             match admission {
                 Admission::RewritePods(from, to) => {
+                    if containers.iter().any(|it| it.image.contains(from)) {
+                        self.noted.insert(admission.name());
+                    }
                     containers.iter_mut().for_each(|it| it.image = it.image.replace(from, to));
                 }
                 Admission::Sidecar(name) => {
+                    self.noted.insert(admission.name());
                     let image = "q.io/sidecar:1".into();
                     containers.push(Container {
                         name: (*name).into(),

@@ -16,6 +16,9 @@ use super::{Pulls, World};
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 
+/// A pull that takes so long is one that nobody waits for.
+const FOR_EVER: Duration = Duration::from_secs(1000);
+
 /// The kubelet's reason for what it has lost sight of, or never started.
 const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
 
@@ -249,8 +252,14 @@ impl World {
                 (pod.stage, pod.next) = (Stage::Look(place), Some(node.busy_until));
                 return;
             }
+            if node.holds(&container.image) {
+                self.noted.insert("pull policy: Always");
+            }
             pod.containers[place].version = self.version(&pod.containers[place].image);
             let takes = self.answer(&pod.node, &pod.containers[place].image).takes;
+            if takes >= FOR_EVER {
+                self.noted.insert("pull: takes for ever");
+            }
             let node = self.nodes.get_mut(&pod.node).expect("looked up before");
             node.busy_until = now + takes;
             (pod.stage, pod.next) = (Stage::Pulling(place), Some(now + takes));
@@ -275,6 +284,7 @@ impl World {
         container.state = Inside::Refused { message: message.clone() };
         let field_path = format!("spec.containers{{{}}}", container.name);
         self.count_failure(pod, place, NEVER_PULLED);
+        self.noted.insert("pull policy: Never");
         if !self.nodes[&pod.node].is_cut_off() {
             self.event("Pod", &pod.uid, &field_path, "ErrImageNeverPull", message);
         }

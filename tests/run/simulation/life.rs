@@ -4,11 +4,12 @@
 //! The Job is the chart's: `backoffLimit: 1`, a failure for good by our exit codes, none by a
 //! disruption, never two pods at a time, and a deadline of its own 20 s after the run's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::effects::effects;
 use super::plan::{After, Blow, Life, Owner, Plan, When, job_name};
 use super::process::{Interruption, Process, State, Told};
 use super::rules;
@@ -38,6 +39,8 @@ pub struct Lived {
     pub world: World,
     /// What each process said in the end, by its place; none of one that was killed.
     pub told: Vec<Option<Told>>,
+    /// What came to pass of what it is worth counting.
+    pub effects: BTreeSet<&'static str>,
     /// What should not be.
     pub faults: Vec<String>,
 }
@@ -111,9 +114,10 @@ pub fn live(plan: &mut Plan, trace: Option<Vec<String>>) -> Lived {
     }
     theatre.faults.extend(rules::at_the_end(&theatre.world.borrow(), plan, &theatre.processes));
     let Theatre { world, told, faults, processes, .. } = theatre;
+    let effects = effects(&world.borrow(), plan, &processes, &told);
     drop(processes);
     let world = Rc::into_inner(world).expect("no process is left").into_inner();
-    Lived { world, told, faults }
+    Lived { world, told, effects, faults }
 }
 
 impl<'a> Theatre<'a> {

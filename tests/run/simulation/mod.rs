@@ -2,14 +2,15 @@
 //! number, held against the rules that no world may break.
 //!
 //! In reading order: [`plan`] makes a world, of the [`scene`] and its [`troubles`], [`life`] lets it
-//! come to pass, [`process`] is one run in it, [`rules`] says what must hold, [`coverage`] what the
-//! seeds have covered.
+//! come to pass, [`process`] is one run in it, [`rules`] says what must hold, [`effects`] what made a
+//! difference, [`coverage`] what the seeds have covered.
 //!
 //! `PREPULL_LONG_TESTS=1` runs as many seeds as a release needs, and `PREPULL_SEED=7` the one
 //! that a failure names, and tells what came to pass in it.
 
 mod chance;
 mod coverage;
+mod effects;
 mod life;
 mod plan;
 mod process;
@@ -21,6 +22,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 use std::{env, thread};
 
 use coverage::Coverage;
@@ -43,8 +45,11 @@ fn no_world_breaks_a_rule() {
     }
     let is_long = env::var("PREPULL_LONG_TESTS").is_ok_and(|it| it == "1");
     let n_seeds = if is_long { N_SEEDS_OF_LONG_TESTS } else { N_SEEDS };
+    let started = Instant::now();
     let (coverage, failures) = run_all(n_seeds);
+    let seconds = started.elapsed().as_secs_f64();
     println!("{coverage}{n_seeds} seeds, {} of them failed", failures.len());
+    println!("{seconds:.1} s, {:.0} seeds a second", n_seeds as f64 / seconds);
     let shown: Vec<_> = failures.iter().take(FAILURES_SHOWN).map(Failure::to_string).collect();
     assert!(failures.is_empty(), "{} seeds failed:\n{}", failures.len(), shown.join("\n"));
     assert_eq!(coverage.gaps(), Vec::<String>::new(), "too little of it");
@@ -146,7 +151,8 @@ fn facts(plan: &Plan, lived: &Lived) -> BTreeSet<Cow<'static, str>> {
     let faulty = lived.world.faulty.iter().filter(|it| !it.is_empty());
     let faulty = faulty.map(|it| format!("fault at: {it}").into());
     let World { seen, noted, .. } = &lived.world;
-    let told = exits.chain(seen.iter().chain(noted).chain(&plan.facts).copied());
+    let told =
+        exits.chain(seen.iter().chain(noted).chain(&lived.effects).chain(&plan.facts).copied());
     told.map(Cow::Borrowed).chain(faulty).collect()
 }
 

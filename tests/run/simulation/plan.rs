@@ -19,6 +19,8 @@ const NODES_SHOWN: usize = 15;
 /// One world in so many has more nodes than a DaemonSet names.
 const MANY_NODES_EVERY: u64 = 4000;
 
+const STALL_TIMEOUT: &str = "--stall-timeout=";
+
 /// Everything about one world.
 pub struct Plan {
     pub seed: u64,
@@ -196,50 +198,32 @@ impl Draft {
     fn line(&mut self) -> Vec<String> {
         let chance = &mut self.chance;
         let interval = chance.weighed(&[(7, "2s"), (1, "1s"), (1, "5s"), (1, "10s")]);
-        let (n_pods, pods) = chance.weighed(&[
-            (75, (1, "pods per node: 1")),
-            (15, (2, "pods per node: 2")),
-            (10, (3, "pods per node: 3")),
-        ]);
-        self.facts.insert(pods);
+        let n_pods = chance.weighed(&[(75, 1), (15, 2), (10, 3)]);
         let mut line = vec![format!("--interval={interval}"), format!("--pods-per-node={n_pods}")];
-        let (window, fact) = chance.weighed(&[
-            (50, ("", "window: none")),
-            (12, ("1", "window: 1")),
-            (13, ("2", "window: 2")),
-            (13, ("25%", "window: 25%")),
-            (12, ("100%", "window: 100%")),
-        ]);
-        let mut n_at_once = None;
+        let windows = [(50, None), (12, Some("1")), (13, Some("2")), (13, Some("25%"))];
+        let window = chance.weighed(&[&windows[..], &[(12, Some("100%"))]].concat());
         // A window needs the right to list nodes.
-        if self.is_blind && self.weather != Weather::Foul {
-            self.facts.insert("window: none");
-        } else {
-            self.facts.insert(fact);
-            n_at_once = (!window.is_empty()).then_some(window);
-        }
+        let n_at_once = window.filter(|_| !self.is_blind || self.is_foul());
         if let Some(window) = n_at_once {
             line.push(format!("--max-nodes-at-once={window}"));
             if self.may_exit.contains(&1) {
                 self.may(&[2]);
             }
         }
-        for (percent, option, values, fact) in [
-            (8, "--strict", &[""][..], "strict"),
-            (5, "--failure-policy=Ignore", &[""], "failure policy: Ignore"),
-            (8, "--allow-missing=", &["1", "2", "50%"], "allow missing"),
-            (14, "--stall-timeout=", &["10s", "30s"], "stall timeout"),
+        for (percent, option, values) in [
+            (10, "--strict", &[""][..]),
+            (7, "--failure-policy=Ignore", &[""]),
+            (24, "--allow-missing=", &["1", "2", "50%"]),
+            (14, STALL_TIMEOUT, &["10s", "30s"]),
         ] {
             if self.chance.percent(percent) {
                 line.push(format!("{option}{}", self.chance.pick(values)));
-                self.facts.insert(fact);
+                match option {
+                    "--strict" => self.may(&[1]),
+                    STALL_TIMEOUT => self.fault_of_a_rare_call("delete pod"),
+                    _ => {}
+                }
             }
-        }
-        if self.facts.contains("stall timeout") {
-            self.fault_of_a_rare_call("delete pod");
-        }
-        if self.facts.contains("strict") {
-            self.may(&[1]);
         }
         let timeout = match self.weather {
             Weather::Foul => {

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use prepull::args::RunArgs;
 use prepull::cluster::{ApiError, Cause, Cluster, Page};
-use prepull::evidence::Pod;
-use prepull::puller::RUN_LABEL;
+use prepull::evidence::{ContainerStatus, Pod};
+use prepull::puller::{EXPIRES_ANNOTATION, Puller, RUN_LABEL};
 use prepull::report::{Report, Verbosity};
 use prepull::run::{Action, Answer, Call, Line, Now, Observation, Outcome, Run, Signal, perform};
 use serde_json::Value;
 
 use super::rules::{Look, holds};
+use super::scene::DOES_NOT_START;
 use crate::model::{ModelCluster, ModelNode, Set, Shared};
 
 /// A machine's clock may be wrong; the API server's counts.
@@ -45,6 +46,10 @@ pub struct Process<'a> {
     pub known: BTreeSet<String>,
     /// Where it looks at pods: the nodes of those that it made, and the groups they are of.
     pub pod_nodes: BTreeMap<String, BTreeSet<usize>>,
+    /// The groups that it made DaemonSets for.
+    pub made: BTreeSet<usize>,
+    /// Whether its window kept a node waiting.
+    pub nodes_waited: bool,
     /// The most unfinished nodes that it had sent its DaemonSets to at a time.
     pub most_unfinished: usize,
     pub state: State,
@@ -84,8 +89,19 @@ enum Next {
     Nothing,
 }
 
+/// The group that a DaemonSet of this name is for: the end of it says so.
+fn group_in(name: &str) -> Option<usize> {
+    let (_, number) = name.rsplit_once('-')?;
+    number.parse::<usize>().ok()?.checked_sub(1)
+}
+
 fn is_refused(answer: &Result<Answer, ApiError>) -> bool {
     answer.as_ref().is_err_and(|it| !it.is_transient())
+}
+
+fn does_not_start(status: &ContainerStatus) -> bool {
+    let waiting = status.state.waiting.as_ref();
+    waiting.is_some_and(|it| DOES_NOT_START.contains(&it.reason.as_str()))
 }
 
 /// What a process that has ended leaves to read.
@@ -113,6 +129,8 @@ impl<'a> Process<'a> {
             job_known: None,
             known: BTreeSet::new(),
             pod_nodes: BTreeMap::new(),
+            made: BTreeSet::new(),
+            nodes_waited: false,
             most_unfinished: 0,
             state: State::Runs,
             wake: now,
@@ -200,6 +218,9 @@ impl<'a> Process<'a> {
         let sends_somewhere = matches!(call, Call::CreatePuller(_) | Call::PatchPuller { .. });
         let n_before = if sends_somewhere { self.n_unfinished() } else { 0 };
         let answered = perform(call, &mut self.cluster);
+        if let (Err(err), Some(_)) = (&answered, self.run.outcome()) {
+            self.note_fault_of_clean_up(err);
+        }
         match here {
             Some(Interruption::KillAfter) => return self.kill(),
             Some(Interruption::Signal) => self.signal(),
@@ -214,13 +235,14 @@ impl<'a> Process<'a> {
             (_, Ok(Answer::Puller(it))) => _ = self.known.insert(it.metadata.name.clone()),
             (_, Ok(Answer::Pullers(page))) => {
                 self.known.extend(page.items.iter().map(|it| it.metadata.name.clone()));
+                self.note_leftovers(page);
             }
             _ => {}
         }
-        let now = self.world.borrow().now;
-        if let (Err(err), Some(_)) = (&answered, self.run.outcome()) {
-            self.note_fault_of_clean_up(err);
+        if let (Call::CreatePuller(manifest), Ok(_)) = (call, &answered) {
+            self.made.extend(group_in(&manifest.metadata.name));
         }
+        let now = self.world.borrow().now;
         match (call, &answered) {
             (Call::ListNodes { from }, Ok(Answer::Nodes(page))) => {
                 if from.is_none() {
@@ -241,6 +263,7 @@ impl<'a> Process<'a> {
                 if n_after > n_before {
                     self.most_unfinished = self.most_unfinished.max(n_after);
                 }
+                self.nodes_waited |= self.keeps_nodes_waiting();
             }
             _ => {}
         }
@@ -258,8 +281,11 @@ impl<'a> Process<'a> {
     }
 
     fn saw_pods(&mut self, page: &Page<Pod>) {
-        let world = self.world.borrow();
+        let mut world = self.world.borrow_mut();
         for pod in &page.items {
+            if pod.status.container_statuses.iter().any(does_not_start) {
+                world.noted.insert("pull: the container does not start");
+            }
             let (Some(node), Some(uid)) = (pod.node_name(), pod.controller()) else { continue };
             let Some(set) = world.sets.values().find(|it| it.uid() == uid) else { continue };
             if let Some(group) = self.group_of(set) {
@@ -268,11 +294,42 @@ impl<'a> Process<'a> {
         }
     }
 
-    /// The group that a DaemonSet is for, if it is this run's: the end of its name says so.
+    /// The group that a DaemonSet is for, if it is this run's.
     fn group_of(&self, set: &Set) -> Option<usize> {
         let is_its = set.labels().get(RUN_LABEL) == Some(&self.args.config.id);
-        let (_, number) = set.name().rsplit_once('-')?;
-        number.parse::<usize>().ok()?.checked_sub(1).filter(|_| is_its)
+        group_in(set.name()).filter(|_| is_its)
+    }
+
+    /// Notes the DaemonSets of other runs that it has to leave.
+    fn note_leftovers(&self, page: &Page<Puller>) {
+        let now = self.world.borrow().wall();
+        let is_in_use = |it: &Puller| {
+            let expires = it.metadata.annotations.get(EXPIRES_ANNOTATION);
+            let expires = expires.and_then(|it| humantime::parse_rfc3339_weak(it).ok());
+            it.metadata.labels.get(RUN_LABEL) != Some(&self.args.config.id)
+                && expires.is_some_and(|it| it > now)
+        };
+        if page.items.iter().any(is_in_use) {
+            self.world.borrow_mut().noted.insert("leftover: not expired");
+        }
+    }
+
+    /// Whether its window lets a DaemonSet not go yet to a node that lacks something of it.
+    fn keeps_nodes_waiting(&self) -> bool {
+        let (world, config) = (self.world.borrow(), &self.args.config);
+        if config.max_nodes_at_once.is_none() {
+            return false;
+        }
+        let mut sets = world.sets.values().filter_map(|it| Some((it, self.group_of(it)?)));
+        sets.any(|(set, group)| {
+            let group = &config.groups[group];
+            world.nodes.values().any(|node| {
+                let mut wanted = group.images.iter().map(|it| &config.wanted[*it]);
+                node.may_run(&group.placement)
+                    && !set.goes_to(node)
+                    && wanted.any(|it| !holds(&world, node, it))
+            })
+        })
     }
 
     /// The nodes that its DaemonSets are sent to and that lack something, by their disks. One whose

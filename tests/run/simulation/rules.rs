@@ -448,7 +448,7 @@ fn window(_: &World, _: &Plan, processes: &[Process<'_>]) -> Vec<String> {
 
 impl Process<'_> {
     /// Its requests.
-    fn asked<'a>(&self, world: &'a World) -> impl Iterator<Item = &'a Request> {
+    pub fn asked<'a>(&self, world: &'a World) -> impl Iterator<Item = &'a Request> {
         let place = self.place;
         world.requests.iter().filter(move |it| it.process == place)
     }

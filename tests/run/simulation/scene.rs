@@ -4,7 +4,9 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use prepull::image::ImageRef;
 use prepull::node::Taint;
+use prepull::puller::container_name;
 use serde_json::{Value, json};
 
 use super::plan::{Draft, TROUBLES_END, Weather, ms, seconds};
@@ -16,12 +18,14 @@ pub const PERMANENT: [&str; 3] = [
     "pull access denied, repository does not exist or may require authorization",
     "no match for platform in manifest: not found",
 ];
-const TRANSIENT: [&str; 4] = [
+pub const TRANSIENT: [&str; 4] = [
     "dial tcp 10.0.0.9:443: i/o timeout",
     "429 Too Many Requests",
     "code = Canceled desc = context canceled",
     "something nobody has seen before",
 ];
+/// What a container waits with whose image is there.
+pub const DOES_NOT_START: [&str; 2] = ["RunContainerError", "CrashLoopBackOff"];
 pub const OWN_IMAGE: &str = "q.io/prepull:1";
 /// One has no tag, so that it is always pulled, one a digest, and one names no registry.
 const IMAGES: [&str; 6] = [
@@ -112,7 +116,6 @@ impl Draft {
         let chance = &mut self.chance;
         let n_images = chance.weighed(&[(35, 1), (30, 2), (15, 3), (10, 4), (10, 5)]);
         let n_groups = chance.weighed(&[(60, 1), (25, 2), (15, 3)]).min(n_images);
-        self.facts.insert(["groups: 1", "groups: 2", "groups: 3"][n_groups - 1]);
         let mut rest = IMAGES.to_vec();
         let mut entries = vec![];
         for place in 0..n_images {
@@ -137,12 +140,8 @@ impl Draft {
         };
         if self.chance.percent(8) {
             entry["pullPolicy"] = "Always".into();
-            self.facts.insert("pull policy: Always");
-        } else if image == UNTAGGED {
-            self.facts.insert("pull policy: Always");
-        } else if self.is_foul() && self.chance.percent(3) {
+        } else if image != UNTAGGED && self.is_foul() && self.chance.percent(5) {
             entry["pullPolicy"] = "Never".into();
-            self.facts.insert("pull policy: Never");
             self.may(&[1, 3]);
         }
         entry
@@ -194,8 +193,7 @@ impl Draft {
             let mut pull = Pull { takes: ms(takes), ..Pull::after(0) };
             let mut longest = pull.takes;
             if image != OWN_IMAGE && chance.percent(4) {
-                pull.waits_with = Some(chance.pick(&["RunContainerError", "CrashLoopBackOff"]));
-                self.facts.insert("pull: the container does not start");
+                pull.waits_with = Some(chance.pick(&DOES_NOT_START));
             }
             self.world.registry.insert(image.into(), pull.clone());
             if chance.percent(25) && !nodes.is_empty() {
@@ -224,7 +222,6 @@ impl Draft {
         let heals = self.chance.between(5, TROUBLES_END);
         self.world.registry.insert(image.into(), Pull::fails(words));
         self.world.at(heals, Happening::Registry(image, pull.clone()));
-        self.facts.insert("pull: fails for a while");
     }
 
     fn fail_for_good(&mut self, image: &'static str, nodes: &[&str], pull: &Pull) {
@@ -232,7 +229,6 @@ impl Draft {
         if chance.percent(25) {
             let takes = seconds(2000);
             self.world.registry.insert(image.into(), Pull { takes, ..pull.clone() });
-            self.facts.insert("pull: takes for ever");
             return self.may(&[3]);
         }
         let is_permanent = chance.percent(70);
@@ -240,7 +236,7 @@ impl Draft {
             true => Pull::fails(chance.pick(&PERMANENT)),
             false => Pull::fails(chance.pick(&TRANSIENT)),
         };
-        if chance.percent(50) || nodes.is_empty() {
+        if chance.percent(35) || nodes.is_empty() {
             self.world.registry_at.retain(|(_, it), _| it != image);
             self.world.registry.insert(image.into(), fails);
         } else {
@@ -254,31 +250,25 @@ impl Draft {
             let at = chance.between(3, TROUBLES_END);
             self.world.at(at, Happening::Registry(image, pull.clone()));
         }
-        match is_permanent {
-            true => self.facts.insert("pull: fails for good"),
-            false => self.facts.insert("pull: fails again and again"),
-        };
         self.may(if is_permanent { &[1, 3] } else { &[3] });
     }
 
     pub fn admission(&mut self) {
-        if !self.chance.percent(10) {
+        if !self.chance.percent(14) {
             return;
         }
-        let (admission, fact) = match self.chance.below(if self.is_foul() { 6 } else { 5 }) {
-            0 => (Admission::Prefer, "webhook: adds preferences"),
-            1 => {
-                let rewrite = Admission::RewriteImages("q.io/", "mirror.io/");
-                (rewrite, "webhook: rewrites DaemonSets")
-            }
-            2 => (Admission::RewritePods("q.io/", "mirror.io/"), "webhook: rewrites pods"),
-            3 | 4 => (Admission::Sidecar("istio-proxy"), "webhook: adds a sidecar"),
+        let admission = match self.chance.below(if self.is_foul() { 9 } else { 5 }) {
+            0 => Admission::Prefer,
+            1 => Admission::RewriteImages("q.io/", "mirror.io/"),
+            2 => Admission::RewritePods("q.io/", "mirror.io/"),
+            3 | 4 => Admission::Sidecar("istio-proxy"),
             _ => {
                 self.may(&[1]);
-                (Admission::DropContainer("01-a"), "webhook: drops a container")
+                let place = self.chance.below(self.images.len() as u64) as usize;
+                let image = ImageRef::parse(self.images[place]).expect("these are valid");
+                Admission::DropContainer(container_name(place, &image))
             }
         };
-        self.facts.insert(fact);
         self.world.admission.push(admission);
     }
 }

@@ -380,7 +380,6 @@ impl Draft {
         }
         if self.is_blind {
             world.denied.insert("list nodes".into());
-            self.facts.insert("rights: nodes may not be listed");
         }
         if !self.is_foul() {
             return;
@@ -406,9 +405,8 @@ impl Draft {
             self.world.at(at, how);
             self.may(&[1, 3]);
         }
-        if self.chance.percent(4) {
+        if self.chance.percent(5) {
             self.world.namespace_exists = false;
-            self.facts.insert("namespace: missing");
             self.may(&[2]);
         }
     }
@@ -420,10 +418,10 @@ impl Draft {
         }
         for n in 0..self.chance.between(1, 3) {
             let release = self.chance.pick(&["demo", "demo-2", "other"]);
-            let (expires, word, fact) = self.chance.pick(&[
-                ("2023-12-31T23:59:59Z", "expired", "leftover: expired"),
-                ("2024-01-01T00:00:20Z", "expires-soon", "leftover: not expired"),
-                ("2024-01-01T02:00:00Z", "runs", "leftover: not expired"),
+            let (expires, word) = self.chance.pick(&[
+                ("2023-12-31T23:59:59Z", "expired"),
+                ("2024-01-01T00:00:20Z", "expires-soon"),
+                ("2024-01-01T02:00:00Z", "runs"),
             ]);
             self.world.plant(json!({
                 "metadata": {
@@ -435,7 +433,6 @@ impl Draft {
                     "containers": [], "initContainers": []
                 }}},
             }));
-            self.facts.insert(fact);
         }
         self.fault_of_a_rare_call(LEFTOVER);
     }
