@@ -4,8 +4,10 @@
 pub struct Chance(u64);
 
 impl Chance {
+    /// The seeds begin far from one another: without that, the numbers of one would be those of
+    /// the next one from its second number on.
     pub fn of_seed(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Self(Self(seed).next())
     }
 
     fn next(&mut self) -> u64 {

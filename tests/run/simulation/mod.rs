@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use std::{env, thread};
 
+use chance::Chance;
 use coverage::Coverage;
 use life::{Lived, live};
 use plan::{Plan, plan};
@@ -63,6 +64,17 @@ fn the_same_seed_is_the_same_world() {
             lived.world.trace
         };
         assert_eq!(lines(), lines());
+    }
+}
+
+#[test]
+fn neighbouring_seeds_have_no_number_in_common() {
+    let numbers = |seed| {
+        let mut chance = Chance::of_seed(seed);
+        (0..1000).map(|_| chance.below(u64::MAX)).collect::<BTreeSet<_>>()
+    };
+    for seed in 1..=40 {
+        assert!(numbers(seed).is_disjoint(&numbers(seed + 1)), "{seed}");
     }
 }
 

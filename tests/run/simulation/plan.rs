@@ -200,8 +200,13 @@ impl Draft {
         let interval = chance.weighed(&[(7, "2s"), (1, "1s"), (1, "5s"), (1, "10s")]);
         let n_pods = chance.weighed(&[(75, 1), (15, 2), (10, 3)]);
         let mut line = vec![format!("--interval={interval}"), format!("--pods-per-node={n_pods}")];
-        let windows = [(50, None), (12, Some("1")), (13, Some("2")), (13, Some("25%"))];
-        let window = chance.weighed(&[&windows[..], &[(12, Some("100%"))]].concat());
+        let window = chance.weighed(&[
+            (50, None),
+            (12, Some("1")),
+            (13, Some("2")),
+            (13, Some("25%")),
+            (12, Some("100%")),
+        ]);
         // A window needs the right to list nodes.
         let n_at_once = window.filter(|_| !self.is_blind || self.is_foul());
         if let Some(window) = n_at_once {
@@ -213,7 +218,7 @@ impl Draft {
         for (percent, option, values) in [
             (10, "--strict", &[""][..]),
             (7, "--failure-policy=Ignore", &[""]),
-            (24, "--allow-missing=", &["1", "2", "50%"]),
+            (30, "--allow-missing=", &["1", "2", "50%"]),
             (14, STALL_TIMEOUT, &["10s", "30s"]),
         ] {
             if self.chance.percent(percent) {
