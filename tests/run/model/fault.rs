@@ -85,6 +85,9 @@ impl Fault {
     /// What those who count call it.
     fn name(&self) -> &'static str {
         match self.kind {
+            FaultKind::Status { code: 410, .. } if self.times == usize::MAX => {
+                "fault: 410 for good"
+            }
             FaultKind::Unusable if self.times == usize::MAX => "fault: unusable for good",
             _ => self.kind.name(),
         }

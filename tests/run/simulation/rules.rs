@@ -30,6 +30,8 @@ const LONGEST_LOG: usize = 40;
 /// Permanent failures are certain after so many attempts on a node, or on so many nodes.
 const CERTAIN_ATTEMPTS: u32 = 2;
 const CERTAIN_NODES: usize = 3;
+/// A leftover that can not be removed is tried so often at least.
+const TRIES_OF_A_LEFTOVER: usize = 3;
 /// Pods are looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The kubelet tells of a pull at its next sync, up to 15 s later; a node that is full is forgiven
@@ -93,7 +95,7 @@ pub fn of_process(world: &World, plan: &Plan, process: &Process<'_>, told: &Told
     faults.extend(pace(world, plan, process));
     faults.extend(exit(world, plan, process, told));
     faults.extend(left_behind(world, process, told));
-    faults.extend(leftovers(world, plan, process));
+    faults.extend(leftovers(world, plan, process, told));
     faults.extend(writes(world, plan, process));
     faults.extend(time(world, plan, process, told));
     faults.extend(requests(world, process));
@@ -286,8 +288,9 @@ fn left_behind(world: &World, process: &Process<'_>, told: &Told) -> Vec<String>
     faults
 }
 
-/// Expired leftovers of the release are removed by a run that makes something.
-fn leftovers(world: &World, plan: &Plan, process: &Process<'_>) -> Vec<String> {
+/// Expired leftovers of the release are removed by a run that makes something, or it is said that
+/// one can not be after some tries.
+fn leftovers(world: &World, plan: &Plan, process: &Process<'_>, told: &Told) -> Vec<String> {
     let rights = ["list daemonsets", "delete daemonset"];
     let may = !rights.iter().any(|it| world.denied.contains(*it));
     let has_made = world.changes.iter().any(|it| it.process == process.place);
@@ -300,7 +303,13 @@ fn leftovers(world: &World, plan: &Plan, process: &Process<'_>) -> Vec<String> {
         set.labels().get(NAME_LABEL) == Some(&process.args.config.name)
             && set.expires().is_some_and(|it| it < started)
     };
-    let left = world.sets.values().filter(is_left);
+    let n_tries = |name: &str| {
+        let tries = process.asked(world).filter(|it| it.request == "delete daemonset");
+        tries.filter(|it| it.about == name && !it.is_ok).count()
+    };
+    let is_told = told.says("note: cannot delete daemonset");
+    let is_given_up = |it: &&Set| is_told && n_tries(it.name()) >= TRIES_OF_A_LEFTOVER;
+    let left = world.sets.values().filter(is_left).filter(|it| !is_given_up(it));
     left.map(|it| format!("leftover {} is still there", it.name())).collect()
 }
 
@@ -374,13 +383,17 @@ fn requests(world: &World, process: &Process<'_>) -> Vec<String> {
         None => 4 * n_sets,
     };
     let n_rechecks = (took / 30_000) as usize + 1;
+    // A list that expires is read anew from its start.
+    let is_expired = |it: &&Request| !it.is_ok && it.about == "continue";
+    let n_expired = process.asked(world).filter(is_expired).count();
     let most = 20
         + n_intervals * n_sets
         + (n_looks.min(n_intervals) + 4 * n_sets) * 3 * n_pages
         + n_rechecks * 11.max(n_pages)
         + n_patches
         + 8 * n_pages
-        + n_failed;
+        + n_failed
+        + n_expired * n_pages;
     let most_failed = 40 + (took / 400) as usize;
     let mut faults = vec![];
     if process.n_asked > most {

@@ -210,8 +210,9 @@ impl Draft {
                 Weather::Foul if self.chance.percent(14) => {
                     self.fail_for_good(image, &nodes, &pull)
                 }
-                _ => {}
+                _ => continue,
             }
+            self.events_expire();
         }
         self.longest_of_all = self.longest_on_node * (self.n_nodes.max(1) as u32);
     }
@@ -231,7 +232,7 @@ impl Draft {
             self.world.registry.insert(image.into(), Pull { takes, ..pull.clone() });
             return self.may(&[3]);
         }
-        let is_permanent = chance.percent(70);
+        let is_permanent = chance.percent(60);
         let fails = match is_permanent {
             true => Pull::fails(chance.pick(&PERMANENT)),
             false => Pull::fails(chance.pick(&TRANSIENT)),

@@ -34,12 +34,8 @@ const REQUESTS: [(u64, (&str, u64)); 12] = [
 const REFUSALS: &str = "list events involvedObject.kind=DaemonSet";
 /// The removal of a leftover of the release.
 const LEFTOVER: &str = "delete daemonset demo-expire";
-const LATER_PAGES: [&str; 4] = [
-    "list daemonsets continue",
-    "list events continue",
-    "list nodes continue",
-    "list pods continue",
-];
+const LATER_PAGES: [&str; 2] = ["list nodes continue", "list pods continue"];
+const LATER_LEFTOVERS: &str = "list daemonsets continue";
 const NEEDED_RIGHTS: [&str; 7] = [
     "create daemonset",
     "delete daemonset",
@@ -271,11 +267,8 @@ impl Draft {
         let (skip, times) = (chance.below(2) as usize, chance.between(1, 3) as usize);
         match chance.below(if self.weather == Weather::Foul { 18 } else { 12 }) {
             0 => {
-                if self.n_nodes <= 12 {
-                    self.world.page = 2;
-                }
-                let (request, kind) = (chance.pick(&LATER_PAGES), status(410, "expired"));
-                Fault { request, skip: chance.below(3) as usize, times: 1, kind }
+                let request = chance.pick(&LATER_PAGES);
+                self.expiry(request)
             }
             1 => {
                 let (request, kind) = ("create daemonset", status(409, "it already exists"));
@@ -337,6 +330,29 @@ impl Draft {
             }
         };
         Fault { request, skip, times, kind }
+    }
+
+    /// The continue token of a list expires, several times in a row or whenever it is used.
+    fn expiry(&mut self, request: &'static str) -> Fault {
+        if self.n_nodes <= 12 {
+            self.world.page = 2;
+        }
+        let skip = self.chance.pick(&[0, 0, 1, 2]);
+        let mut times = self.chance.between(1, 3) as usize;
+        if self.is_foul() && self.chance.percent(50) {
+            self.may(&[1, 3]);
+            times = usize::MAX;
+        }
+        let kind = FaultKind::Status { code: 410, message: "expired", retry_after: None };
+        Fault { request, skip, times, kind }
+    }
+
+    /// The same for events, of which there are few where no pull fails.
+    pub fn events_expire(&mut self) {
+        if self.chance.percent(25) {
+            let fault = self.expiry("list events continue");
+            self.world.faults.push(fault);
+        }
     }
 
     /// A fault of what few runs ask for, where this one may.
@@ -405,7 +421,7 @@ impl Draft {
             self.world.at(at, how);
             self.may(&[1, 3]);
         }
-        if self.chance.percent(5) {
+        if self.chance.percent(6) {
             self.world.namespace_exists = false;
             self.may(&[2]);
         }
@@ -416,7 +432,14 @@ impl Draft {
         if !self.chance.percent(20) {
             return;
         }
-        for n in 0..self.chance.between(1, 3) {
+        // A third of them are of the release, and a page may have no more than two.
+        let is_long = self.weather != Weather::Fair && self.chance.percent(30);
+        let n_leftovers = self.chance.between(1, 3) + if is_long { 12 } else { 0 };
+        if is_long {
+            let fault = self.expiry(LATER_LEFTOVERS);
+            self.world.faults.push(fault);
+        }
+        for n in 0..n_leftovers {
             let release = self.chance.pick(&["demo", "demo-2", "other"]);
             let (expires, word) = self.chance.pick(&[
                 ("2023-12-31T23:59:59Z", "expired"),
