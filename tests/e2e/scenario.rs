@@ -296,8 +296,12 @@ impl Scenario {
 
     /// Starts to write down every change of the namespace's pods.
     pub fn watch_pods(&self) -> Running {
+        self.watch("pods")
+    }
+
+    pub fn watch(&self, kind: &str) -> Running {
         let mut kubectl = cluster().command("kubectl");
-        start(kubectl.args(["get", "pods", "--watch", "--output=json", "--namespace", &self.ns]))
+        start(kubectl.args(["get", kind, "--watch", "--output=json", "--namespace", &self.ns]))
     }
 
     /// Waits until no object but these is left.

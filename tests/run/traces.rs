@@ -1,7 +1,8 @@
 //! The model is held to reality: whatever a real cluster did has to be possible in it.
 //!
-//! `golden/steps.json` has every step that pods and runs take in some worlds of the simulation. The
-//! end-to-end tests `traces` watch pods and hooks on a real cluster, and find their steps in it.
+//! `golden/steps.json` has every step that pods, DaemonSets and runs take in some worlds of the
+//! simulation, and what events tell of it. The end-to-end tests `traces` watch the same on a real
+//! cluster, and find its steps in it.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
 //! The API server, with its rights and its admission.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic;
 use std::time::{Duration, SystemTime};
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::controller::NODE_SELECTOR_TERMS;
 use super::fault::{not_found, status, transport};
-use super::{FaultKind, Happening, Shared, World, timestamp};
+use super::{FaultKind, Happening, ModelEvent, ModelNode, ModelPod, Set, Shared, World, timestamp};
 
 const BAD_CERTIFICATE: &str = "the certificate of the API server has expired";
 
@@ -139,27 +140,29 @@ impl ModelCluster {
 
     /// One page of a LIST. A continue token is the key of the last object, so that none is there
     /// twice; unlike the real one it shows later pages as they are, and not as they were.
-    fn list<T>(
+    fn list<O: 'static, T>(
         &mut self,
         request: &'static str,
         about: &str,
         from: Option<&str>,
-        items: impl for<'a> FnOnce(&'a World) -> Items<'a, T>,
+        items: impl for<'a> FnOnce(&'a World) -> Items<'a, O>,
+        show: impl Fn(&O, Duration) -> T,
     ) -> Result<Page<T>, ApiError> {
         let about = if from.is_some() { "continue" } else { about };
         self.ask(request, about, |world| {
             let is_after = |key: &str| from.is_none_or(|it| key > it);
             let mut rest = items(world).filter(|(key, _)| is_after(key));
             let page: Vec<_> = rest.by_ref().take(world.page).collect();
-            let last = page.last().map(|it| it.0.clone());
+            let last = page.last().map(|it| it.0.clone().into_owned());
             let next = last.filter(|_| rest.next().is_some());
-            Ok(Page { items: page.into_iter().map(|it| it.1).collect(), next })
+            let items = page.into_iter().map(|it| show(it.1, world.now)).collect();
+            Ok(Page { items, next })
         })
     }
 }
 
 /// Objects by their keys, in the order of these.
-type Items<'a, T> = Box<dyn Iterator<Item = (String, T)> + 'a>;
+type Items<'a, O> = Box<dyn Iterator<Item = (Cow<'a, str>, &'a O)> + 'a>;
 
 impl World {
     /// What becomes of a request, and how much longer than usual it takes.
@@ -314,9 +317,13 @@ impl World {
 
 impl Cluster for ModelCluster {
     fn list_nodes(&mut self, from: Option<&str>) -> Result<Page<Node>, ApiError> {
-        self.list("list nodes", "", from, |world| {
-            Box::new(world.nodes.values().map(|it| (it.name.clone(), it.object(world.now))))
-        })
+        self.list(
+            "list nodes",
+            "",
+            from,
+            |world| Box::new(world.nodes.iter().map(|(name, it)| (name.into(), it))),
+            ModelNode::object,
+        )
     }
 
     fn read_node(&mut self, name: &str) -> Result<Node, ApiError> {
@@ -335,10 +342,17 @@ impl Cluster for ModelCluster {
 
     fn list_pullers(&mut self, labels: &str, from: Option<&str>) -> Result<Page<Puller>, ApiError> {
         let selector = selector(labels);
-        self.list("list daemonsets", labels, from, |world| {
-            let asked = world.sets.values().filter(move |it| has_labels(it.labels(), &selector));
-            Box::new(asked.map(|it| (it.name().to_owned(), it.puller())))
-        })
+        self.list(
+            "list daemonsets",
+            labels,
+            from,
+            |world| {
+                let asked =
+                    world.sets.values().filter(move |it| has_labels(it.labels(), &selector));
+                Box::new(asked.map(|it| (it.name().into(), it)))
+            },
+            |it: &Set, _| it.puller(),
+        )
     }
 
     fn read_puller(&mut self, name: &str) -> Result<Puller, ApiError> {
@@ -369,8 +383,10 @@ impl Cluster for ModelCluster {
             let mut changed = set.object.clone();
             merge(&mut changed, &patch);
             check_affinity(&changed)?;
+            let before = set.puller();
             set.edit(|it| *it = changed);
             let puller = set.puller();
+            world.note_numbers(&before, &puller);
             world.note_change(process, Verb::Patch, name);
             world.sync_soon();
             world.most_unfinished = world.most_unfinished.max(world.n_unfinished());
@@ -415,26 +431,39 @@ impl Cluster for ModelCluster {
 
     fn list_pods(&mut self, labels: &str, from: Option<&str>) -> Result<Page<Pod>, ApiError> {
         let selector = selector(labels);
-        self.list("list pods", labels, from, |world| {
-            let asked = world.pods.iter().filter(move |(_, it)| has_labels(&it.labels, &selector));
-            Box::new(asked.map(|(uid, it)| (uid.clone(), it.object())))
-        })
+        self.list(
+            "list pods",
+            labels,
+            from,
+            |world| {
+                let asked =
+                    world.pods.iter().filter(move |(_, it)| has_labels(&it.labels, &selector));
+                Box::new(asked.map(|(uid, it)| (uid.into(), it)))
+            },
+            |it: &ModelPod, _| it.object(),
+        )
     }
 
     fn list_events(&mut self, fields: &str, from: Option<&str>) -> Result<Page<Event>, ApiError> {
         let selector = selector(fields);
-        self.list("list events", fields, from, |world| {
-            let asked = world.events.iter().enumerate().filter(move |(_, it)| {
-                selector.iter().all(|(field, value)| match field.as_str() {
-                    "involvedObject.kind" => it.about == value,
-                    "involvedObject.uid" => it.event.involved_object.uid == *value,
-                    "reason" => it.event.reason == *value,
-                    "type" => it.kind == value,
-                    other => panic!("the model knows no field `{other}` of events"),
-                })
-            });
-            Box::new(asked.map(|(place, it)| (format!("{place:06}"), it.event.clone())))
-        })
+        self.list(
+            "list events",
+            fields,
+            from,
+            |world| {
+                let asked = world.events.iter().enumerate().filter(move |(_, it)| {
+                    selector.iter().all(|(field, value)| match field.as_str() {
+                        "involvedObject.kind" => it.about == value,
+                        "involvedObject.uid" => it.event.involved_object.uid == *value,
+                        "reason" => it.event.reason == *value,
+                        "type" => it.kind == value,
+                        other => panic!("the model knows no field `{other}` of events"),
+                    })
+                });
+                Box::new(asked.map(|(place, it)| (format!("{place:06}").into(), it)))
+            },
+            |it: &ModelEvent, _| it.event.clone(),
+        )
     }
 
     fn be_patient_for(&mut self, most: Duration) {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::kubelet::{Container, Stage};
+use super::steps::step_of_set;
 use super::{Admission, ModelNode, ModelPod, World};
 
 /// Pods that can not be made are tried again after so long, and then after twice as long each time.
@@ -128,7 +129,9 @@ impl World {
                 None => {}
             }
         }
+        let before = self.steps.is_some().then(|| set.puller());
         set.numbers = numbers;
+        before.into_iter().for_each(|it| self.note_numbers(&it, &set.puller()));
         self.end_pods(|it| leave.contains(&it.uid));
         match self.refuses_pods {
             _ if need.is_empty() => {}
@@ -148,6 +151,22 @@ impl World {
             }
         }
         self.sets.insert(name.into(), set);
+    }
+
+    /// Keeps what the numbers of a DaemonSet show now and have not shown before.
+    pub(super) fn note_numbers(&mut self, before: &Puller, after: &Puller) {
+        self.steps.iter_mut().for_each(|it| it.extend(step_of_set(before, after)));
+    }
+
+    /// Changes every DaemonSet, as somebody who is no run.
+    pub(super) fn edit_sets(&mut self, change: impl Fn(&mut Set)) {
+        for name in self.sets.keys().cloned().collect::<Vec<_>>() {
+            let set = self.sets.get_mut(&name).expect("just named");
+            let before = set.puller();
+            change(set);
+            let after = set.puller();
+            self.note_numbers(&before, &after);
+        }
     }
 
     fn refuse_pod(&mut self, set: &Set, words: &str) {

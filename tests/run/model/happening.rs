@@ -123,16 +123,14 @@ impl World {
                 self.end_pods(|_| true);
             }
             Happening::Deny(request) => _ = self.denied.insert(request.into()),
-            Happening::EditSets(image) => {
-                for set in self.sets.values_mut() {
-                    set.edit(|it| {
-                        let containers = &mut it["spec"]["template"]["spec"]["containers"];
-                        if let Some(first) = containers.get_mut(0) {
-                            first["image"] = image.into();
-                        }
-                    });
-                }
-            }
+            Happening::EditSets(image) => self.edit_sets(|set| {
+                set.edit(|it| {
+                    let containers = &mut it["spec"]["template"]["spec"]["containers"];
+                    if let Some(first) = containers.get_mut(0) {
+                        first["image"] = image.into();
+                    }
+                });
+            }),
             Happening::Evict(node) => {
                 let after = self.pace.failed_pod;
                 if !self.nodes[node].ready {
@@ -160,11 +158,7 @@ impl World {
                 *self.moves.entry(image.into()).or_default() += 1;
                 *self.moves_meanwhile.entry(image.into()).or_default() += 1;
             }
-            Happening::NarrowSets(node) => {
-                for set in self.sets.values_mut() {
-                    set.leave_out(node);
-                }
-            }
+            Happening::NarrowSets(node) => self.edit_sets(|it| it.leave_out(node)),
             Happening::RefusePods(words) => self.refuses_pods = words,
             Happening::Registry(image, pull) => _ = self.registry.insert(image.into(), pull),
             Happening::RegistryAt(node, image, pull) => {
@@ -180,14 +174,12 @@ impl World {
                 }
                 self.join(ModelNode { labels, ..ModelNode::new(node) });
             }
-            Happening::RestartSets => {
-                for set in self.sets.values_mut() {
-                    set.edit(|it| {
-                        let annotations = &mut it["spec"]["template"]["metadata"]["annotations"];
-                        annotations["kubectl.kubernetes.io/restartedAt"] = "now".into();
-                    });
-                }
-            }
+            Happening::RestartSets => self.edit_sets(|set| {
+                set.edit(|it| {
+                    let annotations = &mut it["spec"]["template"]["metadata"]["annotations"];
+                    annotations["kubectl.kubernetes.io/restartedAt"] = "now".into();
+                });
+            }),
             Happening::RevokeTokens => self.are_tokens_revoked = true,
             Happening::SetReady(node, ready) => {
                 let machine = self.node(node);

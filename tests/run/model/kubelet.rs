@@ -10,6 +10,7 @@ use prepull::evidence::{
 };
 use prepull::node::FoundAffinity;
 
+use super::steps::{Growth, step_of_event};
 use super::{Pulls, World};
 
 /// The kubelet's first pause after a failed pull, and the longest one.
@@ -230,7 +231,9 @@ impl World {
                 Inside::Ended | Inside::Started => continue,
                 Inside::Failing { retry_at, is_backing_off, .. } if *retry_at > now => {
                     *is_backing_off = true;
-                    if container.is_init {
+                    let is_init = container.is_init;
+                    self.warn(pod, place, "Failed", "Error: ImagePullBackOff".into());
+                    if is_init {
                         break;
                     }
                     continue;
@@ -282,12 +285,21 @@ impl World {
         let message =
             format!("Container image \"{image}\" is not present with pull policy of Never");
         container.state = Inside::Refused { message: message.clone() };
-        let field_path = format!("spec.containers{{{}}}", container.name);
         self.count_failure(pod, place, NEVER_PULLED);
         self.noted.insert("pull policy: Never");
-        if !self.nodes[&pod.node].is_cut_off() {
-            self.event("Pod", &pod.uid, &field_path, "ErrImageNeverPull", message);
+        self.warn(pod, place, "ErrImageNeverPull", message);
+        self.warn(pod, place, "Failed", "Error: ErrImageNeverPull".into());
+    }
+
+    /// The kubelet tells of a container, if it reaches the API server.
+    fn warn(&mut self, pod: &ModelPod, place: usize, reason: &str, message: String) {
+        if self.nodes[&pod.node].is_cut_off() {
+            return;
         }
+        let container = &pod.containers[place];
+        let list = if container.is_init { "initContainers" } else { "containers" };
+        let field_path = format!("spec.{list}{{{}}}", container.name);
+        self.event("Pod", &pod.uid, &field_path, reason, message);
     }
 
     /// Keeps the truth about a failure.
@@ -339,14 +351,8 @@ impl World {
             pod.stage = Stage::Publish;
             pod.next = Some(now + self.pace.publish);
         }
-        if self.nodes[&pod.node].is_cut_off() {
-            return;
-        }
-        let container = &pod.containers[place];
-        let list = if container.is_init { "initContainers" } else { "containers" };
-        let field_path = format!("spec.{list}{{{}}}", container.name);
-        self.event("Pod", &pod.uid, &field_path, "Failed", message);
-        self.event("Pod", &pod.uid, &field_path, "Failed", "Error: ErrImagePull".into());
+        self.warn(pod, place, "Failed", message);
+        self.warn(pod, place, "Failed", "Error: ErrImagePull".into());
     }
 
     /// Records a warning, or counts it once more.
@@ -359,13 +365,18 @@ impl World {
         message: String,
     ) {
         let involved_object = ObjectReference { uid: uid.into(), field_path: field_path.into() };
-        let same = |it: &&mut ModelEvent| {
-            it.event.involved_object == involved_object && it.event.message == message
-        };
-        if let Some(it) = self.events.iter_mut().find(same) {
-            it.event.count += 1;
+        let known = self.event_places.entry(uid.into()).or_default();
+        let is_same = |it: &Event| it.involved_object == involved_object && it.message == message;
+        let same = known.iter().copied().find(|it| is_same(&self.events[*it].event));
+        if let Some(steps) = &mut self.steps {
+            let again = if same.is_some() { Growth::Again } else { Growth::New };
+            steps.insert(step_of_event(about, reason, &message, again));
+        }
+        if let Some(place) = same {
+            self.events[place].event.count += 1;
             return;
         }
+        known.push(self.events.len());
         let metadata = EventMetadata { uid: format!("event-{}", self.events.len()) };
         let event = Event { metadata, involved_object, reason: reason.into(), message, count: 1 };
         self.events.push(ModelEvent { at: self.now, kind: "Warning", about, event });

@@ -34,7 +34,7 @@ mod node;
 mod steps;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -75,6 +75,8 @@ pub struct World {
     /// By uid.
     pub pods: BTreeMap<String, ModelPod>,
     pub events: Vec<ModelEvent>,
+    /// Where the events about an object are, by its uid.
+    event_places: HashMap<String, Vec<usize>>,
     /// When each Job started.
     pub jobs: BTreeMap<String, SystemTime>,
     /// The uids of owners that are gone: what they own goes too.
@@ -195,6 +197,7 @@ impl World {
             sets: BTreeMap::new(),
             pods: BTreeMap::new(),
             events: vec![],
+            event_places: HashMap::new(),
             jobs: BTreeMap::new(),
             gone_owners: BTreeSet::new(),
             script: vec![],

@@ -1,9 +1,10 @@
-//! What pods show, one status after the other, in words that the pods of a real cluster and those
-//! of the model have in common.
+//! What pods and DaemonSets show, one status after the other, and what events tell of them, in words
+//! that a real cluster and the model have in common.
 
 use std::collections::BTreeSet;
 
 use prepull::evidence::{ContainerStatus, PodStatus};
+use prepull::puller::Puller;
 
 /// What differs between two statuses of a pod that follow each other.
 pub fn steps(before: &PodStatus, after: &PodStatus, pod: &str) -> BTreeSet<String> {
@@ -30,4 +31,49 @@ fn state(it: &ContainerStatus) -> String {
         _ => "none".into(),
     };
     if it.image_id.is_empty() { state } else { state + ", image id" }
+}
+
+/// What differs between two versions of a DaemonSet that follow each other, in its numbers.
+pub fn step_of_set(before: &Puller, after: &Puller) -> Option<String> {
+    let (before, after) = (numbers(before), numbers(after));
+    (before != after).then(|| format!("DaemonSet: {before} -> {after}"))
+}
+
+/// How far the controller is: whether it has seen the last change, and for how many of the nodes
+/// that it wants a pod on there is one, and one that is ready.
+fn numbers(it: &Puller) -> String {
+    let status = &it.status;
+    if status.observed_generation < it.metadata.generation {
+        let seen = if status.observed_generation == 0 { "nothing" } else { "an older one" };
+        return format!("{seen} observed");
+    }
+    let wanted = status.desired_number_scheduled;
+    let share = |n: u32| match n {
+        0 => "none",
+        n if n < wanted => "some",
+        n if n == wanted => "all",
+        _ => "too many",
+    };
+    let (current, ready) = (status.current_number_scheduled, status.number_ready);
+    match wanted {
+        0 => format!("wants none, has {current}, {ready} ready"),
+        _ => format!("has {}, {} ready", share(current), share(ready)),
+    }
+}
+
+/// Whether an event is new, or the count of one has grown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Growth {
+    Again,
+    New,
+}
+
+/// What a warning tells, up to the first name in it.
+pub fn step_of_event(about: &str, reason: &str, message: &str, growth: Growth) -> String {
+    let words = message.split('"').next().unwrap_or_default().trim_end();
+    let again = match growth {
+        Growth::Again => ", again",
+        Growth::New => "",
+    };
+    format!("event of a {about}: {reason}: {words}{again}")
 }
