@@ -2,6 +2,7 @@
 
 mod bench;
 mod blind;
+mod bounds;
 mod chance;
 mod changes;
 mod failures;
