@@ -875,7 +875,6 @@ mod tests {
         assert_eq!(images(&run(&["docker.io/library/check"])), ["docker.io/library/check"]);
     }
 
-    /// The end of the run is a date, and the annotation of the expiry has four digits for a year.
     #[test]
     fn an_interval_beyond_all_time_is_refused() {
         for interval in ["61m", "18446744073709551615s"] {
@@ -884,6 +883,7 @@ mod tests {
         }
     }
 
+    /// The end of the run is a date, and the annotation of the expiry has four digits for a year.
     #[test]
     fn a_timeout_beyond_all_dates_is_refused() {
         for timeout in ["9000y", "600000000000000y", "18446744073709551615s"] {
