@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::cluster::{cluster, moment};
+use crate::cluster::{cluster, moment, text};
 use crate::command::Finished;
 use crate::scenario::{Helm, Scenario};
 use crate::turn::ReservedNodes;
@@ -40,6 +40,7 @@ fn install_fails(scenario: &Scenario, bad: &str, images: &[&str]) {
     let values = json!({"images": images, "job": {"ttlSecondsAfterFinished": TTL.as_secs()}});
     let failed = scenario.helm("install", values, &[]).failed();
 
+    let hooks = scenario.pods(&format!("job-name={}-prepull", scenario.release));
     let (staying, going) = scenario.objects_and_their_end();
     let job = format!("job.batch/{}-prepull", scenario.release);
     let pod = format!("pod/{}-prepull-", scenario.release);
@@ -50,7 +51,7 @@ fn install_fails(scenario: &Scenario, bad: &str, images: &[&str]) {
     let took = failed.ended.duration_since(first_failure(scenario, bad)).unwrap_or_default();
     println!("{}: helm failed {took:?} after kubelet's first word", scenario.release);
     assert!(took <= SOON, "helm failed {took:?} after kubelet's first word");
-    check_words(scenario, bad, &failed);
+    check_words(scenario, bad, &failed, &hooks);
 
     scenario.until_only(&["pod/"], TTL + REMOVAL);
     scenario.until_only(&[], PULLS);
@@ -62,7 +63,8 @@ fn first_failure(scenario: &Scenario, image: &str) -> SystemTime {
     moments.min().expect("kubelet has told of the failed pull")
 }
 
-fn check_words(scenario: &Scenario, image: &str, failed: &Finished) {
+/// In helm's output, in the last words of the hook's pod and in an event of its Job.
+fn check_words(scenario: &Scenario, image: &str, failed: &Finished, hooks: &[Value]) {
     let report = scenario.report(failed);
     let verdict = report.iter().find(|it| it.starts_with("failed: "));
     let verdict = verdict.unwrap_or_else(|| panic!("no verdict in {report:?}"));
@@ -71,4 +73,10 @@ fn check_words(scenario: &Scenario, image: &str, failed: &Finished) {
     for wanted in [image, &words].into_iter().chain(cluster().nodes.iter().map(String::as_str)) {
         assert!(verdict.contains(wanted), "no `{wanted}` in `{verdict}`");
     }
+    let [hook] = hooks else { panic!("not one pod of the hook: {hooks:?}") };
+    let last_words =
+        text(&hook["status"]["containerStatuses"][0]["state"]["terminated"]["message"]);
+    assert_eq!(last_words.lines().next(), Some(verdict.as_str()), "{last_words}");
+    let events = scenario.events("ImagesMissing", verdict);
+    assert!(events.iter().any(|it| it["involvedObject"]["kind"] == "Job"), "{events:?}");
 }
