@@ -221,7 +221,7 @@ impl Report {
             "ready" if self.images.iter().all(|it| it.pulled == 0) => None,
             "ready" if self.nodes.forgiven.is_empty() => Some((EventKind::Normal, "ImagesPulled")),
             "ready" => Some((EventKind::Warning, "ImagesPulledWithGaps")),
-            "failed" | STRICTLY_FAILED => Some((EventKind::Warning, "ImagesMissing")),
+            "failed" | STRICTLY_FAILED | "usage" => Some((EventKind::Warning, "ImagesMissing")),
             "deadline" => Some((EventKind::Warning, "ImagesLate")),
             "stopped" => Some((EventKind::Warning, "PullStopped")),
             _ => None,
