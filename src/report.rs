@@ -16,8 +16,12 @@ use crate::words::{NAMES_SHOWN, cut, list_of, nodes, one_line, some_of};
 
 /// The version of the JSON report; it grows when a field changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
-/// Lines of one kind, so that the whole report stays below 40 lines.
-const LINES_SHOWN: usize = 10;
+/// Lines of each kind, so that a log has no more than 40, those before the report among them.
+const IMAGES_SHOWN: usize = 10;
+const FAILURES_SHOWN: usize = 7;
+const NOTES_SHOWN: usize = 5;
+/// Reasons in one line.
+const REASONS_SHOWN: usize = 10;
 /// `sha256:` and 12 hex digits.
 const DIGEST_SHOWN: usize = 19;
 /// Bytes of a termination message that the kubelet keeps.
@@ -234,25 +238,27 @@ impl Report {
 
     /// The lines of the report, the verdict last. Verbose ones name every node.
     pub fn lines(&self, verbosity: Verbosity) -> Vec<String> {
-        let (shown, most) = match verbosity {
-            Verbosity::Normal => (NAMES_SHOWN, LINES_SHOWN),
-            Verbosity::Verbose => (usize::MAX, usize::MAX),
+        let limit = |most| match verbosity {
+            Verbosity::Normal => most,
+            Verbosity::Verbose => usize::MAX,
         };
+        let shown = limit(NAMES_SHOWN);
         // Where nothing was looked at, there is nothing to say of the images.
         let seen = self.images.iter().filter(|_| self.nodes.total > 0);
-        let mut lines: Vec<_> = limited(seen.map(|it| it.line(shown)), most, "images");
+        let mut lines: Vec<_> =
+            limited(seen.map(|it| it.line(shown)), limit(IMAGES_SHOWN), "images");
         // A single one needs no line of its own where the verdict says it.
         let is_told = |it: &FailureReport| self.verdict.contains(&one_line(&it.line(NAMES_SHOWN)));
         if self.failures.len() > 1 || !self.failures.iter().all(is_told) {
             let failures = self.failures.iter().map(|it| it.line(shown));
-            lines.extend(limited(failures, most, "failures"));
+            lines.extend(limited(failures, limit(FAILURES_SHOWN), "failures"));
         }
         if !self.nodes.left_out.is_empty() {
             let reasons = self.nodes.left_out.iter().map(|(reason, names)| {
                 format!("{reason}: {}", list_of(names.iter().map(String::as_str), shown))
             });
             let n_left_out: usize = self.nodes.left_out.values().map(Vec::len).sum();
-            let reasons = limited(reasons, most, "reasons");
+            let reasons = limited(reasons, limit(REASONS_SHOWN), "reasons");
             let total = nodes(self.nodes.total);
             lines.push(format!("left out {n_left_out} of {total}: {}", reasons.join("; ")));
         }
@@ -270,7 +276,7 @@ impl Report {
             lines.push(format!("warning: {n_forgiven} may lack images: {forgiven}"));
         }
         let notes = self.notes.iter().map(|it| format!("note: {it}"));
-        lines.extend(limited(notes, most, "notes"));
+        lines.extend(limited(notes, limit(NOTES_SHOWN), "notes"));
         lines.push(self.verdict.clone());
         // Names and words come from others.
         lines.iter().map(|it| one_line(it)).collect()

@@ -68,9 +68,7 @@ impl Run<'_> {
                 | Phase::ReadJob { .. }
                 | Phase::Survey { purpose: Purpose::First, .. }),
                 401 | 403,
-            ) if self.now.elapsed < BINDING_DELAY
-                && (code == 401 || is_for_want_of_rights(err)) =>
-            {
+            ) if self.asked_at < BINDING_DELAY && (code == 401 || is_for_want_of_rights(err)) => {
                 self.n_failed = n_failed;
                 self.pause = Some(FIRST_PAUSE);
                 phase

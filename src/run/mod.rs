@@ -242,12 +242,15 @@ pub struct Run<'a> {
     last_progress: Duration,
     last_recheck: Duration,
     last_answer: Duration,
+    /// When the last request was sent.
+    asked_at: Duration,
     /// Since when the API server is back, if it was away for long.
     back_since: Option<Duration>,
     /// The pause between two lines doubles: runs may take hours.
     next_progress: Duration,
     /// Nodes dropped by the recheck under way.
     n_dropped: usize,
+    has_noted_rewrites: bool,
     /// How many lines there were of each kind that there may be many of.
     n_said: BTreeMap<LineKind, usize>,
     deadline_seen: Option<Duration>,
@@ -517,9 +520,11 @@ impl<'a> Run<'a> {
             last_progress: zero,
             last_recheck: zero,
             last_answer: zero,
+            asked_at: zero,
             back_since: None,
             next_progress: RECHECK_AFTER,
             n_dropped: 0,
+            has_noted_rewrites: false,
             n_said: BTreeMap::new(),
             deadline_seen: None,
             cleanup_began: None,
@@ -603,6 +608,7 @@ impl<'a> Run<'a> {
         if let Phase::Create { group } = self.phase {
             self.groups[group].puller = PullerState::Asked;
         }
+        self.asked_at = self.now.elapsed;
         match self.next_call() {
             Some(call) => Action::Call(call),
             None => Action::Finish,

@@ -120,7 +120,7 @@ impl Run<'_> {
         self.groups[group].targets.forget_pods();
         self.placed(group, made);
         let changes = changes(&self.manifest(group), made);
-        self.notes.extend(changes.images);
+        self.note_rewrites(changes.images);
         if !changes.fatal.is_empty() {
             let changes = changes.fatal.join(", ");
             let name = &made.metadata.name;

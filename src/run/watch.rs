@@ -121,6 +121,7 @@ impl Run<'_> {
 
     pub(super) fn saw_pods(&mut self, page: &Page<Pod>) -> Phase {
         let before = self.n_lacking();
+        let mut rewrites = vec![];
         for pod in &page.items {
             let Some(controller) = pod.controller() else { continue };
             let is_owner = |it: &&mut GroupRun| match &it.puller {
@@ -136,8 +137,9 @@ impl Run<'_> {
                 None => group.n_unplaced += 1,
             }
             group.targets.observe_pod(pod);
-            self.notes.extend(group.rewrites_in(pod));
+            rewrites.extend(group.rewrites_in(pod));
         }
+        self.note_rewrites(rewrites);
         if self.n_lacking() < before {
             self.last_progress = self.now.elapsed;
         }
@@ -157,6 +159,22 @@ impl Run<'_> {
             Some(_) => Phase::Events { from: None },
             None => self.rest(),
         }
+    }
+
+    /// Tells once of a webhook that rewrites images: it is likely to rewrite them all.
+    pub(super) fn note_rewrites(&mut self, mut rewrites: Vec<String>) {
+        if rewrites.is_empty() {
+            return;
+        }
+        let first = rewrites.remove(0);
+        rewrites.iter().for_each(|it| self.verbose(it.clone()));
+        if mem::replace(&mut self.has_noted_rewrites, true) {
+            return self.verbose(first);
+        }
+        self.notes.push(match rewrites.len() {
+            0 => first,
+            n => format!("{first}, and so on: {n} more with `-v`"),
+        });
     }
 
     /// Pods and events have been looked at, and not everything is proved.

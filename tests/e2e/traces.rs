@@ -88,10 +88,7 @@ impl Watches {
         let mut seen = steps_of_pods(&made_by_set);
         let in_numbers = steps_of_sets(&objects(&self.sets));
         assert!(seen.len() > 5, "the watch saw next to nothing of pods: {seen:?}");
-        assert!(
-            in_numbers.len() > 1,
-            "the watch saw next to nothing of DaemonSets: {in_numbers:?}"
-        );
+        assert!(!in_numbers.is_empty(), "the watch saw nothing of DaemonSets");
         seen.extend(in_numbers);
         seen.extend(steps_of_events(&objects(&self.events), &uids));
         seen
@@ -133,6 +130,9 @@ fn steps_of_sets(watched: &[Value]) -> BTreeSet<String> {
     seen
 }
 
+/// The reasons that runs read. Others are the cluster's own, such as that it has no name server.
+const REASONS: [&str; 4] = ["ErrImageNeverPull", "Failed", "FailedCreate", "InspectFailed"];
+
 /// What warnings told of these pods, and of the DaemonSets that make them.
 fn steps_of_events(watched: &[Value], pods: &BTreeSet<&str>) -> BTreeSet<String> {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
@@ -144,7 +144,7 @@ fn steps_of_events(watched: &[Value], pods: &BTreeSet<&str>) -> BTreeSet<String>
             "Pod" => pods.contains(event.involved_object.uid.as_str()),
             _ => about == "DaemonSet",
         };
-        if !is_meant {
+        if !is_meant || !REASONS.contains(&event.reason.as_str()) {
             continue;
         }
         let growth = match counts.insert(event.metadata.uid, event.count) {

@@ -80,3 +80,33 @@ fn a_deadline_with_many_nodes_that_wait() {
     ended.expect(3, &["time ran out"]);
     expect_few_lines(&ended);
 }
+
+/// Every kind of line that a log may have, and more of each than are shown.
+#[test]
+fn everything_at_once() {
+    let n_images = 30;
+    let mut world = nodes(60);
+    for (place, node) in world.nodes.values_mut().enumerate() {
+        match place {
+            0..12 => {
+                let (key, effect) = (format!("key-{place}"), "NoSchedule".into());
+                node.taints.push(Taint { key, value: String::new(), effect });
+            }
+            12..24 => node.has_room = false,
+            _ => {}
+        }
+    }
+    world.admission.push(crate::model::Admission::RewritePods("q.io/", "mirror.io/"));
+    for place in 0..n_images {
+        let fails = Pull { takes: Duration::from_secs(400), ..Pull::fails("not found") };
+        world.registry.insert(image(place).replace("q.io", "mirror.io"), fails);
+    }
+    for (at, node) in [(40, "n30"), (80, "n31"), (120, "n32"), (160, "n33"), (200, "n34")] {
+        world.at(at, Happening::Cordon(node));
+    }
+    let line =
+        (0..n_images).fold("--timeout 4h".to_owned(), |line, it| format!("{line} {}", image(it)));
+    let ended = run(&world.share(), &args(&line));
+    ended.expect(3, &["not found"]);
+    expect_few_lines(&ended);
+}

@@ -46,7 +46,7 @@ fn a_bad_image_ends_it_soon_wherever_it_stands() {
 
 /// However many images there are, and however many of them fail.
 #[test]
-fn a_report_has_ten_lines_of_a_kind() {
+fn a_report_has_few_lines_of_a_kind() {
     let mut world = nodes(3);
     let images: Vec<_> = (0..30).map(|it| format!("q.io/bad{it}:1")).collect();
     for image in &images {
@@ -54,11 +54,11 @@ fn a_report_has_ten_lines_of_a_kind() {
     }
     let ended = run(&world.share(), &args(&images.join(" ")));
     ended.expect(3, &["i/o timeout"]);
-    for (start, rest) in
-        [("q.io/bad", "and 21 more images"), ("cannot pull ", "and 21 more failures")]
+    for (start, n_shown, rest) in
+        [("q.io/bad", 9, "and 21 more images"), ("cannot pull ", 6, "and 24 more failures")]
     {
         let n_lines = ended.lines.iter().filter(|it| it.starts_with(start)).count();
-        assert_eq!(n_lines, 9, "{:#?}", ended.lines);
+        assert_eq!(n_lines, n_shown, "{:#?}", ended.lines);
         assert!(ended.lines.iter().any(|it| it == rest), "{:#?}", ended.lines);
     }
 }

@@ -345,7 +345,15 @@ fn a_binding_that_is_not_in_force_yet_is_waited_for() {
     let message = "nodes is forbidden: User \"system:serviceaccount:apps:demo\" cannot list resource \
                    \"nodes\" in API group \"\" at the cluster scope";
     let kind = FaultKind::Status { code: 403, message, retry_after: None };
-    world.faults.push(fault("list nodes", 0, 4, kind));
+    world.faults.push(fault("list nodes", 0, 4, kind.clone()));
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert!(!ended.says("nodes may not be listed"), "{:#?}", ended.lines);
+
+    // What a slow answer tells of is the moment of the request.
+    let mut world = self::world();
+    world.pace.request = Duration::from_secs(6);
+    world.faults.push(fault("list nodes", 0, 1, kind));
     let ended = run(&world.share(), &args("q.io/a:1"));
     ended.expect(0, &["ready"]);
     assert!(!ended.says("nodes may not be listed"), "{:#?}", ended.lines);

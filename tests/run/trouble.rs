@@ -305,8 +305,12 @@ fn images_that_are_rewritten_in_pods_alone_are_told_once() {
              of `q.io/{image}`"
         )
     };
-    let expected = [told("install", "prepull:1"), told("01-a", "a:1")];
-    assert_eq!(ended.report["notes"], json!(expected));
+    let first = told("install", "prepull:1");
+    assert_eq!(ended.report["notes"], json!([first + ", and so on: 1 more with `-v`"]));
+    let mut world = nodes(3);
+    world.admission.push(Admission::RewritePods("q.io/", "mirror.io/"));
+    let ended = run(&world.share(), &args("-v q.io/a:1"));
+    assert!(ended.lines.contains(&told("01-a", "a:1")), "{:#?}", ended.lines);
 }
 
 #[test]

@@ -39,26 +39,21 @@ pub fn step_of_set(before: &Puller, after: &Puller) -> Option<String> {
     (before != after).then(|| format!("DaemonSet: {before} -> {after}"))
 }
 
-/// How far the controller is: whether it has seen the last change, and for how many of the nodes
-/// that it wants a pod on there is one, and one that is ready.
+/// What a run goes by: whether the controller has seen the last change, and on how many of the nodes
+/// that it wants a pod on one is ready.
 fn numbers(it: &Puller) -> String {
     let status = &it.status;
     if status.observed_generation < it.metadata.generation {
         let seen = if status.observed_generation == 0 { "nothing" } else { "an older one" };
         return format!("{seen} observed");
     }
-    let wanted = status.desired_number_scheduled;
-    let share = |n: u32| match n {
-        0 => "none",
-        n if n < wanted => "some",
-        n if n == wanted => "all",
-        _ => "too many",
+    let ready = match (status.number_ready, status.desired_number_scheduled) {
+        (0, _) => "none",
+        (ready, wanted) if ready < wanted => "some",
+        _ => "all",
     };
-    let (current, ready) = (status.current_number_scheduled, status.number_ready);
-    match wanted {
-        0 => format!("wants none, has {current}, {ready} ready"),
-        _ => format!("has {}, {} ready", share(current), share(ready)),
-    }
+    let wants = if status.desired_number_scheduled == 0 { "wants none, " } else { "" };
+    format!("{wants}{ready} ready")
 }
 
 /// Whether an event is new, or the count of one has grown.
