@@ -188,7 +188,7 @@ impl Report {
             nodes,
             images,
             failures: failure_reports(config, run, &outcome),
-            notes: run.notes().to_vec(),
+            notes: run.notes(),
             verdict: String::new(),
         };
         report.notes.extend(report.images.iter().filter_map(ImageReport::moved_tag));

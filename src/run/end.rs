@@ -80,13 +80,26 @@ impl Run<'_> {
         }
     }
 
-    /// Names a puller that may be there still, and how to remove it.
     pub(super) fn note_left(&mut self, group: usize) {
-        let name = self.puller_name(group);
+        self.left.push(self.puller_name(group));
+    }
+
+    /// Names the pullers that may be there still, and how to remove them.
+    pub(super) fn left(&self) -> Option<String> {
         let ns = &self.config.namespace;
-        self.notes.push(format!(
-            "DaemonSet `{name}` may be left: it goes with the hook's Job, or by `kubectl \
-             --namespace {ns} delete daemonset {name}`"
-        ));
+        match self.left.as_slice() {
+            [] => None,
+            [one] => Some(format!(
+                "DaemonSet `{one}` may be left: it goes with the hook's Job, or by `kubectl \
+                 --namespace {ns} delete daemonset {one}`"
+            )),
+            all => {
+                let (names, list) = (all.join("`, `"), all.join(" "));
+                Some(format!(
+                    "DaemonSets `{names}` may be left: they go with the hook's Job, or by \
+                     `kubectl --namespace {ns} delete daemonsets {list}`"
+                ))
+            }
+        }
     }
 }

@@ -258,6 +258,8 @@ pub struct Run<'a> {
     outcome: Option<Outcome>,
     lines: Vec<Line>,
     notes: Vec<String>,
+    /// The pullers that may be there still at the end.
+    left: Vec<String>,
 }
 
 impl GroupRun {
@@ -531,6 +533,7 @@ impl<'a> Run<'a> {
             outcome: None,
             lines: vec![],
             notes: vec![],
+            left: vec![],
         }
     }
 
@@ -574,9 +577,9 @@ impl<'a> Run<'a> {
         &self.groups
     }
 
-    /// What a reader of the report should know besides.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    /// What a reader of the report should know besides: first what there is to do.
+    pub fn notes(&self) -> Vec<String> {
+        self.left().into_iter().chain(self.notes.iter().cloned()).collect()
     }
 
     /// What the API server said last, if it was a fault that lasts.

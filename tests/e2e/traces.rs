@@ -15,7 +15,7 @@ use crate::command::{Finished, Running};
 use crate::puller_changed::run_with_ended_pods;
 use crate::registry_faults::faulty;
 use crate::scenario::{Helm, Scenario};
-use crate::steps::{Growth, step_of_event, step_of_set, steps};
+use crate::steps::{Growth, Life, step_of_event, step_of_set, steps};
 use crate::turn::ReservedNodes;
 
 #[test]
@@ -110,8 +110,8 @@ fn steps_of_pods(watched: &[Value]) -> BTreeSet<String> {
         let pod = Pod::deserialize(object).expect("it is a pod");
         let new = || PodStatus { phase: "Pending".into(), ..PodStatus::default() };
         let before = shown.entry(pod.metadata.uid).or_insert_with(new);
-        let kind = if ends { "pod that ends" } else { "pod" };
-        seen.extend(steps(before, &pod.status, kind));
+        let life = if ends { Life::Ends } else { Life::Stays };
+        seen.extend(steps(before, &pod.status, life));
         *before = pod.status;
     }
     seen

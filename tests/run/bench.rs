@@ -122,6 +122,12 @@ pub fn attempt(world: &Shared, args: &RunArgs) -> Ended {
     }
 }
 
+/// Whether it is told that this DaemonSet may be there still.
+pub fn is_said_to_be_left(name: &str, lines: &[String]) -> bool {
+    let name = format!("`{name}`");
+    lines.iter().any(|it| it.contains(&name) && it.contains(" may be left: "))
+}
+
 impl Ended {
     pub fn verdict(&self) -> &str {
         self.lines.last().expect("a report has a verdict")

@@ -6,7 +6,7 @@ use prepull::cluster::{ApiError, Cause};
 use prepull::run::{Action, Now, Observation, Run, Signal};
 use serde_json::json;
 
-use crate::bench::{Ended, args, attempt, nodes, run};
+use crate::bench::{Ended, args, attempt, is_said_to_be_left, nodes, run};
 use crate::model::{Fault, FaultKind, Happening, ModelNode, Outage, Pull, World, epoch};
 
 /// Every request that a run with a late node makes.
@@ -404,8 +404,27 @@ fn every_puller_is_cleaned_up_that_can_be() {
     let left: Vec<_> = world.borrow().sets.keys().cloned().collect();
     assert_eq!(left, ["demo-0f8fad5bd9-1"]);
     for name in ["demo-0f8fad5bd9-1", "demo-0f8fad5bd9-2", "demo-0f8fad5bd9-3"] {
-        let is_told = ended.says(&format!("`{name}` may be left"));
-        assert_eq!(is_told, left.contains(&name.to_owned()), "{:#?}", ended.lines);
+        assert_eq!(
+            is_said_to_be_left(name, &ended.lines),
+            left.contains(&name.to_owned()),
+            "{:#?}",
+            ended.lines
+        );
+    }
+}
+
+/// However many there are.
+#[test]
+fn every_puller_that_is_left_is_named() {
+    let mut world = world();
+    world.denied.insert("delete daemonset".into());
+    let images: Vec<_> = (1..=9).map(|n| format!("q.io/{n}:1")).collect();
+    let line = format!("--pods-per-node 9 {}", images.join(" "));
+    let ended = attempt(&world.share(), &args(&line));
+    ended.expect(0, &["ready"]);
+    for group in 1..=9 {
+        let name = format!("demo-0f8fad5bd9-{group}");
+        assert!(is_said_to_be_left(&name, &ended.lines), "{:#?}", ended.lines);
     }
 }
 

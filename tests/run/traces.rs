@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::golden::holds;
 use crate::simulation::steps_of;
 
-const N_SEEDS: u64 = 4_000;
+const N_SEEDS: u64 = 5_000;
 
 #[test]
 fn the_steps_of_the_model_are_those_that_reality_is_held_against() {

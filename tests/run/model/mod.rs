@@ -50,6 +50,7 @@ pub use happening::{Happening, PodsOnReplace};
 pub use kubelet::{FailedPull, ModelEvent, ModelPod, NEVER_PULLED, Pull};
 use kubelet::{Fate, PullUnderWay};
 pub use node::{Lost, ModelNode, Pulls, Stored, listed_name};
+use steps::Life;
 
 const RUN_LABEL: &str = "prepull.dev/run";
 
@@ -366,8 +367,8 @@ impl World {
     /// Keeps what a pod shows now and has not shown before.
     fn note_steps(&mut self, before: &PodStatus, pod: &ModelPod) {
         let Some(known) = &mut self.steps else { return };
-        let kind = if pod.ends { "pod that ends" } else { "pod" };
-        known.extend(steps::steps(before, &pod.published, kind));
+        let life = if pod.ends { Life::Ends } else { Life::Stays };
+        known.extend(steps::steps(before, &pod.published, life));
     }
 
     /// Deletes pods. No new pull begins for them.

@@ -6,8 +6,16 @@ use std::collections::BTreeSet;
 use prepull::evidence::{ContainerStatus, PodStatus};
 use prepull::puller::Puller;
 
-/// What differs between two statuses of a pod that follow each other.
-pub fn steps(before: &PodStatus, after: &PodStatus, pod: &str) -> BTreeSet<String> {
+/// Whether a pod is to stay.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Life {
+    Ends,
+    Stays,
+}
+
+/// What differs between two statuses of a pod that follow each other. Of one that ends, which its
+/// kubelet and others write about in any order, it is what the second one shows.
+pub fn steps(before: &PodStatus, after: &PodStatus, life: Life) -> BTreeSet<String> {
     let phase = |it: &PodStatus| format!("{} {}", it.phase, it.reason).trim_end().to_owned();
     let mut steps = BTreeSet::from([(String::new(), phase(before), phase(after))]);
     for (kind, before, after) in [
@@ -19,9 +27,23 @@ pub fn steps(before: &PodStatus, after: &PodStatus, pod: &str) -> BTreeSet<Strin
             steps.insert((kind.into(), earlier.map_or("none".into(), state), state(status)));
         }
     }
-    steps.retain(|(_, before, after)| before != after);
-    steps.into_iter().map(|(kind, from, to)| format!("{pod}{kind}: {from} -> {to}")).collect()
+    match life {
+        Life::Ends => {
+            let steps = steps.into_iter().map(|(kind, _, to)| {
+                format!("pod that ends{kind}: {}", to.trim_end_matches(WITH_IMAGE_ID))
+            });
+            steps.collect()
+        }
+        Life::Stays => {
+            steps.retain(|(_, before, after)| before != after);
+            let steps = steps.into_iter();
+            steps.map(|(kind, from, to)| format!("pod{kind}: {from} -> {to}")).collect()
+        }
+    }
 }
+
+/// The image id of a pod that ends may be there no more.
+const WITH_IMAGE_ID: &str = ", image id";
 
 fn state(it: &ContainerStatus) -> String {
     let state = match (&it.state.waiting, &it.state.terminated) {
@@ -30,7 +52,7 @@ fn state(it: &ContainerStatus) -> String {
         _ if it.state.running.is_some() => "running".into(),
         _ => "none".into(),
     };
-    if it.image_id.is_empty() { state } else { state + ", image id" }
+    if it.image_id.is_empty() { state } else { state + WITH_IMAGE_ID }
 }
 
 /// What differs between two versions of a DaemonSet that follow each other, in its numbers.

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::plan::{Owner, Plan, Weather};
 use super::process::{Process, Told};
 use super::scene::{OWN_IMAGE, PERMANENT};
+use crate::bench::is_said_to_be_left;
 use crate::model::{
     Change, ModelNode, NEVER_PULLED, Request, Set, Verb, World, epoch, listed_name,
 };
@@ -279,7 +280,7 @@ fn left_behind(world: &World, process: &Process<'_>, told: &Told) -> Vec<String>
         if !process.known.contains(name) && config.owner.is_some() {
             continue;
         }
-        let is_told = told.says(&format!("`{name}` may be left"));
+        let is_told = is_said_to_be_left(name, &told.lines);
         let was_refused = process.asked(world).any(|it| !it.is_ok);
         if !(world.has_stragglers() || is_told && was_refused) {
             faults.push(format!("{name} is left, which nobody says"));
