@@ -413,6 +413,19 @@ fn every_puller_is_cleaned_up_that_can_be() {
     }
 }
 
+/// Without any right that is not needed there are more notes than are shown.
+#[test]
+fn what_is_left_is_told_before_all_else() {
+    let mut world = world();
+    for request in ["list events", "list daemonsets", "get job", "delete daemonset"] {
+        world.denied.insert(request.into());
+    }
+    let ended = attempt(&world.share(), &args("a:1 b:1 c:1"));
+    ended.expect(0, &["ready"]);
+    let first = ended.lines.iter().find(|it| it.starts_with("note: "));
+    assert!(first.is_some_and(|it| it.contains(" may be left: ")), "{:#?}", ended.lines);
+}
+
 /// However many there are.
 #[test]
 fn every_puller_that_is_left_is_named() {
