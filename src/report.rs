@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::cluster::EventKind;
 use crate::run::{Config, Dropped, GroupRun, Item, Mode, Outcome, Run, Target};
 use crate::survey::{Holders, Lacking, Presence, Survey};
-use crate::verdict::{CHECK_ACCESS, CHECK_NAME};
+use crate::verdict::{CHECK_ACCESS, CHECK_NAME, Outlook};
 use crate::words::{NAMES_SHOWN, cut, list_of, nodes, one_line, some_of};
 
 /// The version of the JSON report; it grows when a field changes its meaning or goes.
@@ -164,6 +164,8 @@ struct Cause {
 /// How an image is missing.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Lack {
+    /// Its pull has failed, and no other try will help.
+    FailedForGood,
     /// Its pull has failed.
     Failed,
     /// It has not come yet.
@@ -248,7 +250,7 @@ impl Report {
         let mut lines: Vec<_> =
             limited(seen.map(|it| it.line(shown)), limit(IMAGES_SHOWN), "images");
         // A single one needs no line of its own where the verdict says it.
-        let is_told = |it: &FailureReport| self.verdict.contains(&one_line(&it.line(NAMES_SHOWN)));
+        let is_told = |it: &FailureReport| self.verdict.contains(&one_line(&it.line(shown)));
         if self.failures.len() > 1 || !self.failures.iter().all(is_told) {
             let failures = self.failures.iter().map(|it| it.line(shown));
             lines.extend(limited(failures, limit(FAILURES_SHOWN), "failures"));
@@ -488,7 +490,7 @@ impl FailureReport {
         let on = list_of(names.iter().map(String::as_str), names_shown);
         let on = format!("{} ({on})", nodes(names.len()));
         let mut line = match lack {
-            Lack::Failed => format!("cannot pull {image} on {on}: {message}"),
+            Lack::Failed | Lack::FailedForGood => format!("cannot pull {image} on {on}: {message}"),
             Lack::Pending => format!("{image} is not on {on} yet: {message}"),
         };
         if !advice.is_empty() {
@@ -535,7 +537,8 @@ fn end(
     nodes: &NodesReport,
     judgement: Judgement,
 ) -> End {
-    let is_lost = *outcome == Outcome::Ready && nodes.total > 0 && nodes.eligible == 0;
+    let is_empty = nodes.total > 0 && nodes.eligible == 0;
+    let is_lost = *outcome == Outcome::Ready && is_empty && nodes.forgiven.is_empty();
     if judgement.strictness == Strictness::Strict
         && matches!(outcome, Outcome::Checked | Outcome::Ready)
         && (homeless(images, nodes).next().is_some() || nodes.has_full || is_lost)
@@ -691,8 +694,10 @@ fn failure_reports(config: &Config, run: &Run<'_>, outcome: &Outcome) -> Vec<Fai
     ) {
         return vec![];
     }
-    let is_certain = |item: &Item| match outcome {
-        Outcome::CannotPull(certain) => certain.contains(item),
+    let is_certain = |it: &Cause| match outcome {
+        Outcome::CannotPull(certain) => {
+            certain.contains(&it.item) && it.lack == Lack::FailedForGood
+        }
         _ => false,
     };
     let mut nodes_by_cause: BTreeMap<Cause, Vec<String>> = BTreeMap::new();
@@ -704,7 +709,7 @@ fn failure_reports(config: &Config, run: &Run<'_>, outcome: &Outcome) -> Vec<Fai
     let missing: BTreeSet<_> =
         run.groups().iter().flat_map(|it| &it.targets.missing_secrets).collect();
     let mut causes: Vec<_> = nodes_by_cause.into_iter().collect();
-    causes.sort_by_key(|(it, names)| (!is_certain(&it.item), usize::MAX - names.len()));
+    causes.sort_by_key(|(it, names)| (!is_certain(it), usize::MAX - names.len()));
     causes
         .into_iter()
         .map(|(cause, nodes)| FailureReport {
@@ -741,7 +746,10 @@ fn secrets_to_make(missing: &BTreeSet<&String>, config: &Config) -> String {
 fn causes(target: &Target, outcome: &Outcome) -> Vec<Cause> {
     let failed = target.failures.iter().map(|(item, it)| Cause {
         item: *item,
-        lack: Lack::Failed,
+        lack: match it.verdict.outlook {
+            Outlook::Permanent => Lack::FailedForGood,
+            Outlook::Transient => Lack::Failed,
+        },
         message: it.message.clone(),
         advice: it.verdict.advice,
     });

@@ -11,12 +11,23 @@ use crate::puller::{
 use crate::run::faults::with_advice;
 use crate::run::place::MOST_NAMED_NODES;
 use crate::run::window::Window;
-use crate::run::{Config, GroupRun, Mode, Outcome, Phase, PullerState, Run, Sight, Targets};
+use crate::run::{
+    Config, GroupRun, Mode, Outcome, Phase, PullerState, Purpose, RECHECK_AFTER, Run, Sight,
+    Targets, survey_for,
+};
 use crate::survey::{GroupSurvey, Lacking, Survey};
 use crate::words::{nodes, some_of};
 
 impl Run<'_> {
     pub(super) fn first_look(&mut self, survey: Survey) -> Phase {
+        let left_out = survey.groups.iter().flat_map(|it| it.left_out.values());
+        if self.config.mode == Mode::Run
+            && left_out.into_iter().any(|it| self.may_be_for_want_of_news(it))
+        {
+            self.fault = Some("nodes have not reported since the API server was away".into());
+            self.pause = Some(RECHECK_AFTER);
+            return survey_for(Purpose::First, self.config);
+        }
         for place in &survey.unmatchable {
             self.notes.push(format!(
                 "`{}` names no registry, so that CRI-O nodes cannot be asked whether they have \

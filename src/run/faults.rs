@@ -14,8 +14,8 @@ use crate::survey::Survey;
 /// A ClusterRoleBinding made moments ago takes a second to work.
 const BINDING_DELAY: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-/// What an earlier run left is in nobody's way: one that can not be removed is told of and left.
-const MOST_TRIES_OF_A_LEFTOVER: u32 = 3;
+/// A leftover or a stalled pod that can not be deleted keeps nothing else from being done.
+const MOST_RETRIES_OF_WHAT_CAN_WAIT: u32 = 3;
 
 impl Run<'_> {
     pub(super) fn absorb_error(&mut self, err: &ApiError) {
@@ -37,15 +37,24 @@ impl Run<'_> {
             };
             return;
         }
-        if let Phase::RemoveLeftover { rest, .. } = &mut self.phase
-            && err.is_transient()
-            && self.n_failed >= MOST_TRIES_OF_A_LEFTOVER
-        {
-            let rest = mem::take(rest);
-            self.notes.push(err.to_string());
-            self.n_failed = 0;
-            self.phase = self.remove_leftovers(rest);
-            return;
+        if err.is_transient() && self.n_failed >= MOST_RETRIES_OF_WHAT_CAN_WAIT {
+            match &mut self.phase {
+                Phase::RemoveLeftover { rest, .. } => {
+                    let rest = mem::take(rest);
+                    self.notes.push(err.to_string());
+                    self.n_failed = 0;
+                    self.phase = self.remove_leftovers(rest);
+                    return;
+                }
+                // It stalls on, and is tried again when it has stalled for longer.
+                Phase::Restart { pods } => {
+                    let pods = mem::take(pods);
+                    self.n_failed = 0;
+                    self.phase = self.restart_next(pods);
+                    return;
+                }
+                _ => {}
+            }
         }
         if err.is_transient() {
             self.pause = Some(self.pause_after(err, self.n_failed));
@@ -83,7 +92,8 @@ impl Run<'_> {
                 self.remove_leftovers(vec![])
             }
             (Phase::RemoveLeftover { rest, .. }, 404 | 409) => self.remove_leftovers(rest),
-            (Phase::RemoveLeftover { rest, .. }, 403) => {
+            // Policies deny with one status, and webhooks with any.
+            (Phase::RemoveLeftover { rest, .. }, code) if code != 401 => {
                 self.notes.push(err.to_string());
                 self.remove_leftovers(rest)
             }
@@ -113,7 +123,7 @@ impl Run<'_> {
             }
             (Phase::Refusals { .. }, _) => self.judge_refusals(),
             (Phase::Restart { pods }, 404 | 409) => self.restart_next(pods),
-            (Phase::Restart { .. }, 403) => {
+            (Phase::Restart { .. }, code) if code != 401 => {
                 self.notes.push(format!("{err}: pods that stall are left as they are"));
                 self.may_restart = MayRestart::No;
                 self.rest()

@@ -27,7 +27,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::cluster::{ApiError, Deletion, Job, Page};
 use crate::evidence::{Event, Named, Pod};
-use crate::node::Node;
+use crate::node::{LeftOut, Node};
 use crate::puller::{
     DaemonSet, NAME_LABEL, OwnerReference, Puller, PullerPodSpec, PullerStatus, RUN_LABEL,
     destination_patch, named_nodes, rewritten,
@@ -241,9 +241,10 @@ pub struct Run<'a> {
     last_look: Duration,
     last_progress: Duration,
     last_recheck: Duration,
-    last_answer: Duration,
     /// When the last request was sent.
     asked_at: Duration,
+    /// Since when no request has been answered.
+    away_since: Option<Duration>,
     /// Since when the API server is back, if it was away for long.
     back_since: Option<Duration>,
     /// The pause between two lines doubles: runs may take hours.
@@ -302,6 +303,7 @@ enum LineKind {
     Dropped,
     Fault,
     Leftover,
+    Lost,
     NoOwner,
     NoRoom,
     Placed,
@@ -521,8 +523,8 @@ impl<'a> Run<'a> {
             last_look: zero,
             last_progress: zero,
             last_recheck: zero,
-            last_answer: zero,
             asked_at: zero,
+            away_since: None,
             back_since: None,
             next_progress: RECHECK_AFTER,
             n_dropped: 0,
@@ -540,13 +542,12 @@ impl<'a> Run<'a> {
     /// Takes in what happened and says what to do next.
     pub fn step(&mut self, now: Now, observation: Observation) -> Action {
         self.now = now;
+        if let Observation::Answered(answer) = &observation {
+            self.note_whether_away(answer.as_ref().err());
+        }
         match observation {
             Observation::Answered(Ok(answer)) => {
                 self.worked.insert(mem::discriminant(&self.phase));
-                if self.n_failed > 0 && now.elapsed >= self.last_answer + LONG_AWAY {
-                    self.back_since = Some(now.elapsed);
-                }
-                self.last_answer = now.elapsed;
                 self.n_failed = 0;
                 // The start of a list is no news where its end can not be had.
                 if self.n_expired == 0 || !answer.is_to_be_continued() {
@@ -560,6 +561,23 @@ impl<'a> Run<'a> {
         }
         self.check_limits();
         self.next_action()
+    }
+
+    /// Keeps account of when the API server is away: whatever it answers, it is back.
+    fn note_whether_away(&mut self, err: Option<&ApiError>) {
+        if err.is_some_and(|it| it.is_transient() && it.code() != Some(429)) {
+            self.away_since.get_or_insert(self.asked_at);
+        } else if let Some(since) = self.away_since.take()
+            && self.now.elapsed >= since + LONG_AWAY
+        {
+            self.back_since = Some(self.now.elapsed);
+        }
+    }
+
+    /// Whether controllers may still take nodes for unready that are not.
+    fn may_be_for_want_of_news(&self, why: &LeftOut) -> bool {
+        let is_back = |since| self.now.elapsed < since + UNHEARD_OF_FOR;
+        self.back_since.is_some_and(is_back) && why.may_be_for_want_of_news()
     }
 
     /// How it ended, once it has.

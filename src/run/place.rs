@@ -223,7 +223,8 @@ impl Run<'_> {
                  times before: the audit log of the API server says by whom"
             ));
         }
-        self.say(format!("DaemonSet `{name}` was {loss} by someone else: making it again"));
+        let line = format!("DaemonSet `{name}` was {loss} by someone else: making it again");
+        self.say_if_few(LineKind::Lost, line);
         match left {
             Some(uid) => Phase::Replace { group, uid },
             None => Phase::Create { group },

@@ -244,6 +244,13 @@ impl Targets {
         }
     }
 
+    /// Takes in that these are ready again.
+    pub fn forget_stranded<'a>(&mut self, names: impl Iterator<Item = &'a String>) {
+        for name in names {
+            self.stranded.remove(name);
+        }
+    }
+
     /// Whether this node was forgiven for what it lacks.
     pub fn is_forgiven(&self, node: &Lacking) -> bool {
         self.dropped.get(&node.name).is_some_and(Dropped::is_forgiven)

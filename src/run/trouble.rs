@@ -88,7 +88,7 @@ impl Run<'_> {
         for group in &mut self.groups {
             for name in &names {
                 let why = match group.targets.nodes.get(name) {
-                    Some(target) if !target.lacking.is_empty() => target.waiting_for().to_owned(),
+                    Some(target) if !target.lacking.is_empty() => target.why().to_owned(),
                     _ => continue,
                 };
                 let why = Dropped::Allowed(format!("allowed to lack images: {why}"));

@@ -9,7 +9,7 @@ use crate::evidence::Pod;
 use crate::puller::Puller;
 use crate::run::{
     Added, Dropped, GroupRun, Item, LineKind, LookWanted, Loss, Outcome, Phase, PullerState,
-    Purpose, RECHECK_AFTER, Run, Sight, UNHEARD_OF_FOR, survey_for,
+    Purpose, RECHECK_AFTER, Run, Sight, survey_for,
 };
 use crate::survey::{Lacking, Survey};
 use crate::words::{nodes, some_of};
@@ -279,10 +279,6 @@ impl Run<'_> {
 
     /// Holds the targets of this name against what the nodes say now.
     pub(super) fn recheck_against(&mut self, survey: &Survey, name: &str) {
-        let is_back_for_long = match self.back_since {
-            Some(since) => self.now.elapsed >= since + UNHEARD_OF_FOR,
-            None => true,
-        };
         for (group, found) in survey.groups.iter().enumerate() {
             let targets = &mut self.groups[group].targets;
             let Some(target) = targets.nodes.get(name) else { continue };
@@ -301,7 +297,7 @@ impl Run<'_> {
                 continue;
             }
             let why = match found.left_out.get(name) {
-                Some(why) if why.may_be_for_want_of_news() && !is_back_for_long => continue,
+                Some(why) if self.may_be_for_want_of_news(why) => continue,
                 Some(why) => Dropped::LeftOut(why.clone()),
                 None if found.eligible.values().any(|it| it == name) => Dropped::Replaced,
                 None => Dropped::Gone,
@@ -320,6 +316,7 @@ impl Run<'_> {
             for (name, why) in &found.left_out {
                 targets.note_left_out(name, why);
             }
+            targets.forget_stranded(found.eligible.values());
             let known =
                 |it: &&Lacking| targets.nodes.get(&it.name).is_some_and(|t| t.uid == it.uid);
             let new = found.lacking.iter().filter(|it| !known(it) && !targets.is_forgiven(it));

@@ -319,6 +319,14 @@ fn a_leftover_that_can_not_be_removed_is_told_and_left() {
     assert!(ended.took < Duration::from_secs(15), "{:?}", ended.took);
     assert!(ended.says("failed calling webhook \"guard\""), "{:#?}", ended.lines);
 
+    let mut world = planted();
+    let message = "denied by a policy";
+    let kind = FaultKind::Status { code: 422, message, retry_after: None };
+    world.faults.push(Fault { request, skip: 0, times: usize::MAX, kind });
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert!(ended.says(message), "{:#?}", ended.lines);
+
     // A finalizer is somebody else's business.
     let mut world = planted();
     let set = world.sets.get_mut("demo-old-1").expect("just planted");

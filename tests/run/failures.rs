@@ -44,6 +44,28 @@ fn a_bad_image_ends_it_soon_wherever_it_stands() {
     }
 }
 
+/// One image may fail for good on one node, and for now on many.
+#[test]
+fn the_verdict_names_what_failed_for_good() {
+    let mut world = nodes(9);
+    world.registry.insert("q.io/a:1".into(), Pull::fails(TIMEOUT));
+    let platform = "no match for platform in manifest: not found";
+    world.registry_at.insert(("n7".into(), "q.io/a:1".into()), Pull::fails(platform));
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(1, &["`q.io/a:1` on 1 node (n7)", "no match for platform", "and 1 more"]);
+}
+
+#[test]
+fn every_node_of_a_single_failure_is_named_where_that_is_asked_for() {
+    let mut world = nodes(9);
+    world.registry.insert("q.io/a:1".into(), Pull::fails(NOT_FOUND));
+    for (line, is_named) in [("q.io/a:1", false), ("-v q.io/a:1", true)] {
+        let ended = run(&world.clone().share(), &args(line));
+        ended.expect(1, &["on 9 nodes (n1, n2, n3, n4, n5 and 4 more)"]);
+        assert_eq!(ended.says("(n1, n2, n3, n4, n5, n6, n7, n8, n9)"), is_named);
+    }
+}
+
 /// However many images there are, and however many of them fail.
 #[test]
 fn a_report_has_few_lines_of_a_kind() {

@@ -229,6 +229,25 @@ fn nodes_that_are_not_heard_of_yet_are_blamed_all_the_same() {
     run(&world.share(), &args("q.io/a:1")).expect(1, &["on 3 nodes", "manifest unknown"]);
 }
 
+/// It was away when the run began.
+#[test]
+fn the_first_look_waits_for_nodes_to_report() {
+    let mut world = nodes(3);
+    let (from, until) = (Duration::ZERO, Duration::from_secs(60));
+    world.outages.push(Outage { from, until, kind: FaultKind::Transport });
+    for node in ["n1", "n2", "n3"] {
+        world.at(59, Happening::SetReady(node, false)).at(110, Happening::SetReady(node, true));
+    }
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready: `q.io/a:1` on 3 nodes after "]);
+    assert!(world.borrow().nodes.values().all(|it| it.holds("q.io/a:1")));
+    let words = ["time ran out", "nodes have not reported since the API server was away"];
+    let mut world = nodes(1);
+    world.outages.push(Outage { from, until, kind: FaultKind::Transport });
+    world.at(59, Happening::SetReady("n1", false));
+    run(&world.share(), &args("--timeout 100s q.io/a:1")).expect(3, &words);
+}
+
 /// Those that stay away are not waited for in the end.
 #[test]
 fn a_node_that_does_not_come_back_with_the_api_server_is_dropped() {

@@ -7,7 +7,9 @@ use prepull::evidence::{Event, EventMetadata, ObjectReference};
 use serde_json::json;
 
 use crate::bench::{Ended, args, args_with, attempt, nodes, run};
-use crate::model::{Admission, Fault, FaultKind, Happening, ModelEvent, Pull, Shared, World};
+use crate::model::{
+    Admission, Fault, FaultKind, Happening, ModelEvent, ModelNode, Pull, Shared, World,
+};
 
 const NOT_FOUND: &str = "rpc error: code = NotFound desc = failed to pull and unpack image \
                          \"q.io/a:1\": failed to resolve image: q.io/a:1: not found";
@@ -450,6 +452,40 @@ fn nodes_are_counted_once_although_their_list_was_begun_anew() {
     ended.expect(0, &["5 nodes"]);
     let report = &ended.report;
     assert_eq!((&report["nodes"]["total"], &report["images"][0]["absent"]), (&json!(5), &json!(5)));
+}
+
+/// A webhook may be away, or deny in words of its own.
+#[test]
+fn a_stalled_pod_that_can_not_be_deleted_stops_nothing_else() {
+    for (code, is_noted) in [(500, false), (422, true)] {
+        let mut world = nodes(3);
+        let at = |node: &str| (node.to_owned(), "q.io/a:1".to_owned());
+        world.registry_at.insert(at("n2"), Pull::fails(AWAY));
+        world.registry_at.insert(at("n3"), Pull::after(60));
+        world.at(75, Happening::RegistryAt("n2", "q.io/a:1", Pull::after(1)));
+        let message = "failed calling webhook \"guard\"";
+        let kind = FaultKind::Status { code, message, retry_after: None };
+        world.faults.push(Fault { request: "delete pod", skip: 0, times: usize::MAX, kind });
+        let ended = run(&world.share(), &args("--stall-timeout 20s q.io/a:1"));
+        ended.expect(0, &["ready: `q.io/a:1` on 3 nodes"]);
+        assert!(ended.took < seconds(200), "{:?}", ended.took);
+        assert_eq!(ended.says("left as they are"), is_noted, "{:#?}", ended.lines);
+    }
+}
+
+/// It was back before the end.
+#[test]
+fn pods_on_nodes_that_are_ready_again_are_not_named() {
+    let mut world = nodes(3);
+    world.registry_at.insert(("n1".into(), "q.io/a:1".into()), Pull::after(60));
+    world.at(30, Happening::SetReady("n2", false));
+    world.at(50, Happening::Join(Box::new(ModelNode::new("n4"))));
+    world.registry_at.insert(("n4".into(), "q.io/a:1".into()), Pull::after(30));
+    world.at(80, Happening::SetReady("n2", true));
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert!(ended.says("joined meanwhile: n4"), "{:#?}", ended.lines);
+    assert!(!ended.says("not ready stay"), "{:#?}", ended.lines);
 }
 
 #[test]
