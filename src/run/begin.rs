@@ -20,10 +20,8 @@ use crate::words::{nodes, some_of};
 
 impl Run<'_> {
     pub(super) fn first_look(&mut self, survey: Survey) -> Phase {
-        let left_out = survey.groups.iter().flat_map(|it| it.left_out.values());
-        if self.config.mode == Mode::Run
-            && left_out.into_iter().any(|it| self.may_be_for_want_of_news(it))
-        {
+        let mut left_out = survey.groups.iter().flat_map(|it| it.left_out.values());
+        if self.config.mode == Mode::Run && left_out.any(|it| self.may_be_for_want_of_news(it)) {
             self.fault = Some("nodes have not reported since the API server was away".into());
             self.pause = Some(RECHECK_AFTER);
             return survey_for(Purpose::First, self.config);

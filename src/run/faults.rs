@@ -77,7 +77,7 @@ impl Run<'_> {
                 | Phase::ReadJob { .. }
                 | Phase::Survey { purpose: Purpose::First, .. }),
                 401 | 403,
-            ) if self.asked_at < BINDING_DELAY && (code == 401 || is_for_want_of_rights(err)) => {
+            ) if self.asked_at < BINDING_DELAY && is_about_rights(err) => {
                 self.n_failed = n_failed;
                 self.pause = Some(FIRST_PAUSE);
                 phase
@@ -147,7 +147,7 @@ impl Run<'_> {
                     self.notes.push(note);
                 }
                 // A webhook may mind this one alone; without the right there is no use in asking.
-                if code == 401 || is_for_want_of_rights(err) {
+                if is_about_rights(err) {
                     self.leave_from(group);
                     Phase::Finished
                 } else {
@@ -161,8 +161,7 @@ impl Run<'_> {
             // ServiceAccount or its rights. Cleaning up asks once, and the cluster's garbage
             // collection does the rest.
             (phase, 401 | 403)
-                if self.worked.contains(&mem::discriminant(&phase))
-                    && (code == 401 || is_for_want_of_rights(err)) =>
+                if self.worked.contains(&mem::discriminant(&phase)) && is_about_rights(err) =>
             {
                 self.fail(format!(
                     "the rights of this run were withdrawn, as helm does when it gives up waiting: \
@@ -215,6 +214,11 @@ pub(super) fn with_advice(err: &ApiError) -> String {
         }
         _ => err.to_string(),
     }
+}
+
+/// Whether it is the token, or what may be done with it.
+fn is_about_rights(err: &ApiError) -> bool {
+    err.code() == Some(401) || is_for_want_of_rights(err)
 }
 
 /// Quotas, Pod Security and webhooks refuse with the same status as RBAC, whose words are
