@@ -11,7 +11,8 @@ use crate::run::{
 };
 use crate::survey::Survey;
 
-/// A ClusterRoleBinding made moments ago takes a second to work.
+/// A ClusterRoleBinding made moments ago takes a second to work, and so does every one where the
+/// API server has just started.
 const BINDING_DELAY: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// A leftover or a stalled pod that can not be deleted keeps nothing else from being done.
@@ -32,7 +33,8 @@ impl Run<'_> {
             // Events may be in a store of their own, and prove nothing.
             self.verbose(format!("{err}: going on without events"));
             self.phase = match self.phase {
-                Phase::Refusals { .. } => self.judge_refusals(),
+                // Of a list that was not read to its end, nothing is counted.
+                Phase::Refusals { .. } => self.looked_for_trouble(),
                 _ => self.looked(),
             };
             return;
@@ -71,13 +73,7 @@ impl Run<'_> {
         let n_failed = mem::take(&mut self.n_failed);
         let phase = mem::replace(&mut self.phase, Phase::Finished);
         self.phase = match (phase, code) {
-            (
-                phase @ (Phase::Create { .. }
-                | Phase::Leftovers { .. }
-                | Phase::ReadJob { .. }
-                | Phase::Survey { purpose: Purpose::First, .. }),
-                401 | 403,
-            ) if self.asked_at < BINDING_DELAY && is_about_rights(err) => {
+            (phase, 401 | 403) if is_about_rights(err) && self.may_be_in_force_soon(&phase) => {
                 self.n_failed = n_failed;
                 self.pause = Some(FIRST_PAUSE);
                 phase
@@ -121,7 +117,7 @@ impl Run<'_> {
                 self.recheck_against(&Survey::new(&self.config.groups), &node);
                 self.recheck_next(rest)
             }
-            (Phase::Refusals { .. }, _) => self.judge_refusals(),
+            (Phase::Refusals { .. }, _) => self.looked_for_trouble(),
             (Phase::Restart { pods }, 404 | 409) => self.restart_next(pods),
             (Phase::Restart { .. }, code) if code != 401 => {
                 self.notes.push(format!("{err}: pods that stall are left as they are"));
@@ -170,6 +166,21 @@ impl Run<'_> {
             }
             _ => self.fail(with_advice(err)),
         };
+    }
+
+    /// Whether a right may be there that is not in force yet: that of a binding made moments ago, or
+    /// any, where the API server is back and has yet to read who may do what.
+    fn may_be_in_force_soon(&self, phase: &Phase) -> bool {
+        let is_early = self.asked_at < self.answers_since + BINDING_DELAY;
+        let was_away = !self.answers_since.is_zero();
+        let is_of_the_beginning = matches!(
+            phase,
+            Phase::Create { .. }
+                | Phase::Leftovers { .. }
+                | Phase::ReadJob { .. }
+                | Phase::Survey { purpose: Purpose::First, .. }
+        );
+        is_early && (was_away || is_of_the_beginning)
     }
 
     /// The list from its start, where its continue token has expired: what was read of it is of

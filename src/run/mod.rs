@@ -245,6 +245,8 @@ pub struct Run<'a> {
     asked_at: Duration,
     /// Since when no request has been answered.
     away_since: Option<Duration>,
+    /// Since when requests are answered.
+    answers_since: Duration,
     /// Since when the API server is back, if it was away for long.
     back_since: Option<Duration>,
     /// The pause between two lines doubles: runs may take hours.
@@ -525,6 +527,7 @@ impl<'a> Run<'a> {
             last_recheck: zero,
             asked_at: zero,
             away_since: None,
+            answers_since: zero,
             back_since: None,
             next_progress: RECHECK_AFTER,
             n_dropped: 0,
@@ -567,10 +570,11 @@ impl<'a> Run<'a> {
     fn note_whether_away(&mut self, err: Option<&ApiError>) {
         if err.is_some_and(|it| it.is_transient() && it.code() != Some(429)) {
             self.away_since.get_or_insert(self.asked_at);
-        } else if let Some(since) = self.away_since.take()
-            && self.now.elapsed >= since + LONG_AWAY
-        {
-            self.back_since = Some(self.now.elapsed);
+        } else if let Some(since) = self.away_since.take() {
+            self.answers_since = self.now.elapsed;
+            if self.now.elapsed >= since + LONG_AWAY {
+                self.back_since = Some(self.now.elapsed);
+            }
         }
     }
 
@@ -727,26 +731,37 @@ impl<'a> Run<'a> {
         // The verdict is about pods, and about nodes that still count, so both are looked at once
         // more, but not for long.
         let seen = *self.deadline_seen.get_or_insert(self.now.elapsed);
-        let looked = self.last_look >= seen;
         let is_late = self.now.elapsed >= seen + LAST_LOOK;
-        let rechecked = self.last_recheck >= seen || self.sight == Sight::PodsAlone || is_late;
-        if looked && matches!(self.phase, Phase::Poll { .. }) {
-            if !rechecked {
-                self.phase = self.recheck(self.unfinished_names());
-            } else if self.may_end_unfinished() {
-                self.phase = self.rest();
-            }
+        if self.is_looking() && !is_late {
+            return;
         }
-        match &self.phase {
-            Phase::Poll { .. } if !looked => self.phase = self.look(),
+        let may_look =
+            matches!(self.phase, Phase::Patch { .. } | Phase::Poll { .. } | Phase::Restart { .. });
+        if is_late || !may_look {
+            return self.begin_cleanup(Outcome::Deadline);
+        }
+        if self.last_look < seen {
+            self.phase = self.look();
+        } else if self.last_recheck < seen && self.sight == Sight::Nodes {
+            self.phase = self.recheck(self.unfinished_names());
+        } else if self.may_end_unfinished() {
+            self.phase = self.rest();
+        }
+        if !self.is_looking() && self.cleanup_began.is_none() {
+            self.begin_cleanup(Outcome::Deadline);
+        }
+    }
+
+    /// Whether the request that is due is one of those that a verdict is about.
+    fn is_looking(&self) -> bool {
+        matches!(
+            self.phase,
             Phase::Events { .. }
-            | Phase::Pods { .. }
-            | Phase::Recheck { .. }
-            | Phase::Refusals { .. }
-            | Phase::Survey { purpose: Purpose::Closing | Purpose::Recheck, .. }
-                if !is_late => {}
-            _ => self.begin_cleanup(Outcome::Deadline),
-        }
+                | Phase::Pods { .. }
+                | Phase::Recheck { .. }
+                | Phase::Refusals { .. }
+                | Phase::Survey { purpose: Purpose::Closing | Purpose::Recheck, .. }
+        )
     }
 
     // === Answers ===

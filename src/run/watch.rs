@@ -211,6 +211,9 @@ impl Run<'_> {
 
     /// Nothing keeps the pods from being made.
     pub(super) fn looked_for_trouble(&mut self) -> Phase {
+        if self.deadline_seen.is_some() {
+            return self.rest();
+        }
         let stalled = self.stalled();
         if !stalled.is_empty() {
             return Phase::Restart { pods: stalled };

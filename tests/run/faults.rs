@@ -490,6 +490,27 @@ fn rights_that_are_withdrawn_end_it_at_once() {
     }
 }
 
+/// An API server that has just started knows nobody's rights for a moment.
+#[test]
+fn rights_that_are_missing_when_the_api_server_is_back_are_waited_for() {
+    for (code, until, exit) in [(403, 33, 0), (401, 33, 0), (403, 1000, 1), (401, 1000, 1)] {
+        let mut world = world();
+        world.registry.insert("q.io/a:1".into(), Pull::after(60));
+        let message = "User \"x\" cannot do this to resource \"any\"";
+        let away = |from, until, kind| Outage {
+            from: Duration::from_secs(from),
+            until: Duration::from_secs(until),
+            kind,
+        };
+        world.outages.push(away(20, 30, FaultKind::Transport));
+        let refuses = FaultKind::Status { code, message, retry_after: None };
+        world.outages.push(away(30, until, refuses));
+        let ended = attempt(&world.share(), &args("q.io/a:1"));
+        ended.expect(exit, &[if exit == 0 { "ready" } else { "withdrawn" }]);
+        assert!(exit == 0 || ended.took < Duration::from_secs(45), "{:?}", ended.took);
+    }
+}
+
 #[test]
 fn a_namespace_that_does_not_exist_is_a_usage_error() {
     let mut world = world();

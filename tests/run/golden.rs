@@ -18,7 +18,17 @@ pub fn holds(name: &str, text: &str) {
         fs::write(&file, text).expect("the folder is there");
     }
     let golden = fs::read_to_string(&file).unwrap_or_default();
-    assert_eq!(text, golden, "differs from tests/run/golden/{name}");
+    let without = |text: &str, other: &str| {
+        let other: Vec<_> = other.lines().collect();
+        let lines = text.lines().filter(|it| !other.contains(it));
+        lines.map(|it| format!("{it}\n")).collect::<String>()
+    };
+    assert!(
+        text == golden,
+        "differs from tests/run/golden/{name}: it has no more\n{}and has\n{}",
+        without(&golden, text),
+        without(text, &golden)
+    );
 }
 
 fn shown(line: &str, ended: &Ended) -> String {

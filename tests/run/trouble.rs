@@ -82,6 +82,30 @@ fn at_the_deadline_so_many_may_lack_images_too() {
     }
 }
 
+/// Whatever is due at the deadline: a pod to make anew, a window to move on, a longer wait for pods
+/// of nodes that are not known.
+#[test]
+fn at_the_deadline_nothing_but_what_is_allowed_counts() {
+    for timeout in 50..80 {
+        for line in ["--stall-timeout 40s", "--max-nodes-at-once 1", ""] {
+            let mut world = nodes(3);
+            if line.is_empty() {
+                world.denied.insert("list nodes".into());
+            }
+            for (name, takes) in [("n1", 1000), ("n2", 1), ("n3", 1000)] {
+                world.registry_at.insert((name.into(), "q.io/a:1".into()), Pull::after(takes));
+            }
+            let world = world.share();
+            let line = format!("{line} --timeout {timeout}s --allow-missing 3 q.io/a:1");
+            let ended = run(&world, &args(&line));
+            assert_eq!(ended.exit, 0, "{line}: {:#?}", ended.lines);
+            let world = world.borrow();
+            let last = world.requests.iter().rfind(|it| it.request == "delete pod");
+            assert!(last.is_none_or(|it| it.at < seconds(timeout)), "{line}: {last:?}");
+        }
+    }
+}
+
 #[test]
 fn nodes_that_may_lack_one_image_get_the_others() {
     let mut world = failing_on(&["n1", "n2", "n3"]);
@@ -161,6 +185,25 @@ fn an_old_refusal_is_no_reason() {
         world.at(16, Happening::Remove(goes));
         run(&world.share(), &args("q.io/a:1")).expect(0, &["ready: "]);
     }
+}
+
+/// What was counted in a part of a list is fewer than what was there.
+#[test]
+fn refusals_of_a_list_that_breaks_off_are_not_counted() {
+    let mut world = nodes(3);
+    world.page = 1;
+    // The last of them at 31 s; the controller tries again at 63 s.
+    world.refuses_pods = Some("exceeded quota: pods=3");
+    world.at(2, Happening::RefusePods(Some(QUOTA)));
+    world.at(62, Happening::RefusePods(None));
+    let kind = FaultKind::Status { code: 500, message: "no", retry_after: None };
+    world.faults.push(Fault { request: "list events continue", skip: 0, times: 3, kind });
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+    let world = world.borrow();
+    assert_eq!(world.faults[0].times, 0);
+    let asked = world.requests.iter().filter(|it| it.about.contains("kind=DaemonSet"));
+    assert!(asked.filter(|it| it.at > seconds(34)).count() > 1, "it was counted afterwards");
 }
 
 #[test]
