@@ -51,7 +51,8 @@ Options of run and check:
       --pods-per-node N        pull with so many pods on each node, for kubelets that pull in
                                parallel [default: 1]
       --failure-policy POLICY  Fail, or Ignore: report a failure and exit 0 [default: Fail]
-      --strict                 no eligible node, for all or for one image, is a failure
+      --strict                 no eligible node, for all or for one image, or a node without
+                               room for another pod is a failure
       --allow-unknown          check: unknown counts as present
       --dry-run                look, and say what would be pulled
       --output FORMAT          text or json [default: text]

@@ -24,10 +24,7 @@ fn main() -> ExitCode {
         Ok(Command::Version) => print(&format!("prepull {VERSION}"), Exit::Done),
         Err(err) => Err((Exit::Usage, err.to_string())),
     };
-    ExitCode::from(result.unwrap_or_else(|(exit, message)| {
-        let _ = writeln!(io::stderr(), "prepull: {message}");
-        exit as u8
-    }))
+    ExitCode::from(result.unwrap_or_else(|(exit, message)| complain(exit, &message)))
 }
 
 fn run(args: RunArgs, env: &dyn Fn(&str) -> Option<String>) -> Result<u8, String> {
@@ -57,20 +54,25 @@ fn run(args: RunArgs, env: &dyn Fn(&str) -> Option<String>) -> Result<u8, String
         Line::Always(line) | Line::Verbose(line) => _ = say(&line),
     });
     let report = Report::new(&config, &run, judgement);
-    let mut end = Ok(report.exit_code());
+    let exit = report.exit_code();
     match output {
-        Output::Text if end == Ok(Exit::Usage as u8) => end = Err(report.verdict().into()),
+        Output::Text if exit == Exit::Usage as u8 => _ = complain(Exit::Usage, report.verdict()),
         Output::Json => _ = writeln!(io::stdout(), "{}", report.json()),
         Output::Text => report.lines(verbosity).iter().for_each(|line| _ = say(line)),
     }
     // What follows may take its time, which others may cut short.
     tell(&report, &config, &mut cluster);
-    end
+    Ok(exit)
 }
 
 fn print(text: &str, exit: Exit) -> Result<u8, (Exit, String)> {
     let _ = writeln!(io::stdout(), "{text}");
     Ok(exit as u8)
+}
+
+fn complain(exit: Exit, message: &str) -> u8 {
+    let _ = writeln!(io::stderr(), "prepull: {message}");
+    exit as u8
 }
 
 fn failed(command: &str, err: &io::Error) -> (Exit, String) {

@@ -104,9 +104,9 @@ struct NodesReport {
     /// Node to reason: targets that lack something, which is no failure unless `--strict` asks for
     /// it.
     forgiven: BTreeMap<String, String>,
-    /// Whether one of these has no room for another pod.
+    /// Those of them that have no room for another pod.
     #[serde(skip)]
-    has_full: bool,
+    full: BTreeSet<String>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -224,9 +224,11 @@ impl Report {
     /// worth one.
     pub fn event(&self) -> Option<(EventKind, &'static str)> {
         match self.outcome {
+            "ready" if !self.nodes.forgiven.is_empty() => {
+                Some((EventKind::Warning, "ImagesPulledWithGaps"))
+            }
             "ready" if self.images.iter().all(|it| it.pulled == 0) => None,
-            "ready" if self.nodes.forgiven.is_empty() => Some((EventKind::Normal, "ImagesPulled")),
-            "ready" => Some((EventKind::Warning, "ImagesPulledWithGaps")),
+            "ready" => Some((EventKind::Normal, "ImagesPulled")),
             "failed" | STRICTLY_FAILED | "usage" => Some((EventKind::Warning, "ImagesMissing")),
             "deadline" => Some((EventKind::Warning, "ImagesLate")),
             "stopped" => Some((EventKind::Warning, "PullStopped")),
@@ -265,16 +267,12 @@ impl Report {
             lines.push(format!("left out {n_left_out} of {total}: {}", reasons.join("; ")));
         }
         if !self.nodes.dropped.is_empty() {
-            let dropped: Vec<_> =
-                self.nodes.dropped.iter().map(|(name, why)| format!("{name} ({why})")).collect();
-            let dropped = list_of(dropped.iter().map(String::as_str), shown);
+            let dropped = some_of_with_reasons(&self.nodes.dropped, shown);
             lines.push(format!("no longer waited for: {dropped}"));
         }
         if !self.nodes.forgiven.is_empty() {
-            let forgiven: Vec<_> =
-                self.nodes.forgiven.iter().map(|(name, why)| format!("{name} ({why})")).collect();
-            let n_forgiven = nodes(forgiven.len());
-            let forgiven = list_of(forgiven.iter().map(String::as_str), shown);
+            let n_forgiven = nodes(self.nodes.forgiven.len());
+            let forgiven = some_of_with_reasons(&self.nodes.forgiven, shown);
             lines.push(format!("warning: {n_forgiven} may lack images: {forgiven}"));
         }
         let notes = self.notes.iter().map(|it| format!("note: {it}"));
@@ -286,7 +284,6 @@ impl Report {
 
     /// The verdict: what, where, why, and what to do.
     fn sentence(&self, config: &Config, run: &Run<'_>, outcome: &Outcome) -> String {
-        let homeless: Vec<_> = homeless(&self.images, &self.nodes).collect();
         let placed: Vec<_> = self.images.iter().filter(|it| !it.is_nowhere()).collect();
         let images = match placed.as_slice() {
             [one] => format!("`{}`", one.image),
@@ -296,46 +293,33 @@ impl Report {
         let eligible = nodes(self.nodes.eligible);
         let tenths = self.elapsed_milliseconds / 100;
         let seconds = format!("{}.{}", tenths / 10, tenths % 10);
-        let n_homeless = homeless.len();
-        let without = match homeless.first() {
-            Some(first) if n_homeless == 1 => format!("; no node may run `{first}`, see above"),
-            Some(first) => {
-                format!("; no node may run `{first}` and {} more, see above", n_homeless - 1)
-            }
-            None => String::new(),
-        };
-        let forgiven = &self.nodes.forgiven;
-        let is_strict = self.outcome == STRICTLY_FAILED;
-        let word = if is_strict { "" } else { ", forgiven" };
-        let without = match forgiven.first_key_value() {
-            None => without,
-            Some((name, why)) if forgiven.len() == 1 => {
-                format!("{without}; but not on {name}{word}: {why}")
-            }
-            Some((_, why)) => {
-                let names = some_of(forgiven.keys().map(String::as_str));
-                format!("{without}; but not on {} ({names}){word}: {why}", nodes(forgiven.len()))
-            }
-        };
-        let is_lost = self.nodes.eligible == 0 && forgiven.is_empty();
-        if is_strict && is_lost {
-            return format!("failed, as asked by `--strict`: {NOBODY_LEFT}{without}");
+        let is_lost = self.nodes.eligible == 0 && self.nodes.forgiven.is_empty();
+        if self.outcome == STRICTLY_FAILED {
+            let why = match outcome {
+                Outcome::NoNodes => {
+                    format!("{}: check nodeSelector, affinity and tolerations", self.nobody())
+                }
+                _ if is_lost => NOBODY_LEFT.into(),
+                _ => self.gaps_that_fail(),
+            };
+            return format!("failed, as asked by `--strict`: {why}");
         }
-        if is_strict {
-            return format!("failed, as asked by `--strict`{without}");
-        }
+        let without = self.gaps();
         match outcome {
             Outcome::CannotPull(_) => match self.failures.first() {
                 Some(failure) => {
                     let more = match self.failures.len() {
                         1 => String::new(),
-                        n => format!(" (and {} more, see above)", n - 1),
+                        2 => "; and 1 other failure".into(),
+                        n => format!("; and {} other failures", n - 1),
                     };
                     format!("failed: {}{more}", failure.line(NAMES_SHOWN))
                 }
                 None => "failed: an image cannot be pulled".into(),
             },
-            Outcome::Checked | Outcome::Planned => self.look_sentence(&images, outcome) + &without,
+            Outcome::Checked | Outcome::Planned => {
+                self.look_sentence(&images, placed.len(), outcome) + &without
+            }
             Outcome::Deadline => {
                 let why = match (run.fault(), self.failures.first()) {
                     (Some(fault), _) => fault.to_owned(),
@@ -348,6 +332,9 @@ impl Report {
                         "check that the API server answers"
                     }
                     Some(_) => "look at what keeps it",
+                    None if self.failures.first().is_some_and(|it| !it.may_pass()) => {
+                        return format!("failed: time ran out after {timeout}: {why}");
+                    }
                     None if config.owner.is_none() => {
                         "a rerun goes on where this one stopped; for more time raise `--timeout`"
                     }
@@ -359,15 +346,11 @@ impl Report {
                 format!("failed: time ran out after {timeout}: {why}: {advice}")
             }
             Outcome::Failed { cause } => format!("failed: {cause}"),
-            Outcome::NoNodes => {
-                let word = if self.exit_code == Exit::Done as u8 { "ready" } else { "failed" };
-                let total = nodes(self.nodes.total);
-                format!(
-                    "{word}: none of {total} may run the pods of this release, so there is \
-                     nothing to pull: check nodeSelector, affinity and tolerations if this is \
-                     not what you want"
-                )
-            }
+            Outcome::NoNodes => format!(
+                "ready: {}, so there is nothing to pull: check nodeSelector, affinity and \
+                 tolerations if this is not what you want",
+                self.nobody()
+            ),
             Outcome::Ready
                 if run.groups().iter().all(|it| it.targets.nodes.is_empty())
                     && self.nodes.dropped.is_empty()
@@ -385,24 +368,87 @@ impl Report {
         }
     }
 
-    fn look_sentence(&self, images: &str, outcome: &Outcome) -> String {
+    /// That no node is eligible.
+    fn nobody(&self) -> String {
+        match self.nodes.total {
+            // Without a look at the nodes, it is not known how many there are.
+            0 => "no node may run the pods of this release".into(),
+            n => format!("none of {} may run the pods of this release", nodes(n)),
+        }
+    }
+
+    /// What is missing all the same.
+    fn gaps(&self) -> String {
+        let homeless = match self.without_a_node() {
+            Some(images) => format!("; no node may run {images}"),
+            None => String::new(),
+        };
+        let forgiven = &self.nodes.forgiven;
+        let reasons: BTreeSet<_> = forgiven.values().collect();
+        let names = some_of(forgiven.keys().map(String::as_str));
+        let n_nodes = nodes(forgiven.len());
+        match Vec::from_iter(reasons).as_slice() {
+            [] => homeless,
+            [why] if forgiven.len() == 1 => {
+                format!("{homeless}; but not on {names}, forgiven: {why}")
+            }
+            [why] => format!("{homeless}; but not on {n_nodes} ({names}), forgiven: {why}"),
+            _ => {
+                let each = some_of_with_reasons(forgiven, NAMES_SHOWN);
+                format!("{homeless}; but not on {n_nodes}, forgiven: {each}")
+            }
+        }
+    }
+
+    /// What of that is a failure for `--strict`, and what to do.
+    fn gaps_that_fail(&self) -> String {
+        let homeless =
+            self.without_a_node().map(|it| format!("no node may run {it}: give it a node"));
+        let (names, why) = (some_of(self.nodes.full.iter().map(String::as_str)), Dropped::NoRoom);
+        let full = match self.nodes.full.len() {
+            0 => None,
+            1 => Some(format!("{names} lacks images: {why}: make room there")),
+            _ => Some(format!("{names} lack images: {why}: make room there")),
+        };
+        let gaps: Vec<_> = homeless.into_iter().chain(full).collect();
+        format!("{}, or leave `--strict` out", gaps.join("; "))
+    }
+
+    /// The images that have no node, although others have.
+    fn without_a_node(&self) -> Option<String> {
+        let homeless: Vec<_> = homeless(&self.images, &self.nodes).collect();
+        let (first, rest) = homeless.split_first()?;
+        Some(match rest.len() {
+            0 => format!("`{first}`"),
+            n => format!("`{first}` and {n} more"),
+        })
+    }
+
+    fn look_sentence(&self, images: &str, n_placed: usize, outcome: &Outcome) -> String {
         let lacking: Vec<_> = self.images.iter().filter(|it| it.n_lacking() > 0).collect();
         let absent = lacking.iter().find(|it| it.absent > 0);
         let Some(first) = absent.or(lacking.first()) else {
             return format!("present: {} had {images} already", nodes(self.nodes.eligible));
         };
         if *outcome == Outcome::Planned {
-            return format!("would pull {} of {images} where they are missing", lacking.len());
+            return match n_placed {
+                1 => format!("would pull {images} where it is missing"),
+                _ => format!("would pull {} of {images} where they are missing", lacking.len()),
+            };
         }
         let first = first.line(NAMES_SHOWN);
-        let first = match self.images.len() {
+        let first = match n_placed {
             1 => first,
             _ => format!("{} of {images}, first {first}", lacking.len()),
         };
-        match absent {
-            Some(_) => format!("missing: {first}"),
-            None => format!("unknown: {first}: the nodes' lists cannot tell"),
+        if absent.is_some() {
+            return format!("missing: {first}: pull with `prepull run`");
         }
+        let what_now = match self.exit_code {
+            0 => "allowed by `--allow-unknown`",
+            _ => "find out with `prepull run`, or take it for present with `--allow-unknown`",
+        };
+        format!("unknown: {first}: the nodes' lists cannot tell: {what_now}")
     }
 }
 
@@ -481,6 +527,15 @@ impl DigestReport {
 }
 
 impl FailureReport {
+    /// Whether more time may help.
+    fn may_pass(&self) -> bool {
+        match self.lack {
+            Lack::FailedForGood => false,
+            Lack::Failed => true,
+            Lack::Pending => self.advice.is_empty(),
+        }
+    }
+
     fn line(&self, names_shown: usize) -> String {
         let Self { image, nodes: names, message, advice, item, lack } = self;
         let image = match item {
@@ -498,6 +553,12 @@ impl FailureReport {
         }
         line
     }
+}
+
+/// The first few nodes with their reasons, and how many more there are.
+fn some_of_with_reasons(reasons: &BTreeMap<String, String>, shown: usize) -> String {
+    let each: Vec<_> = reasons.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+    list_of(each.iter().map(String::as_str), shown)
 }
 
 fn limited(lines: impl Iterator<Item = String>, most: usize, what: &str) -> Vec<String> {
@@ -523,7 +584,7 @@ fn homeless<'a>(
 const STRICTLY_FAILED: &str = "strict";
 
 /// What is said when every target was dropped.
-const NOBODY_LEFT: &str = "no node is left that may run the pods of this release, see above";
+const NOBODY_LEFT: &str = "no node is left that may run the pods of this release";
 
 /// An outcome's word in the report, and its exit code.
 struct End {
@@ -539,10 +600,14 @@ fn end(
 ) -> End {
     let is_empty = nodes.total > 0 && nodes.eligible == 0;
     let is_lost = *outcome == Outcome::Ready && is_empty && nodes.forgiven.is_empty();
-    if judgement.strictness == Strictness::Strict
-        && matches!(outcome, Outcome::Checked | Outcome::Ready)
-        && (homeless(images, nodes).next().is_some() || nodes.has_full || is_lost)
-    {
+    let has_gap = match outcome {
+        Outcome::NoNodes => true,
+        Outcome::Checked | Outcome::Ready => {
+            homeless(images, nodes).next().is_some() || !nodes.full.is_empty() || is_lost
+        }
+        _ => false,
+    };
+    if judgement.strictness == Strictness::Strict && has_gap {
         return End { word: STRICTLY_FAILED, exit: Exit::Failed };
     }
     let n_absent: usize = images.iter().map(|it| it.absent).sum();
@@ -554,7 +619,6 @@ fn end(
         Outcome::Checked if judgement.unknown == Unknown::Allowed => ("unknown", Exit::Done),
         Outcome::Checked => ("unknown", Exit::Failed),
         Outcome::Deadline => ("deadline", Exit::Deadline),
-        Outcome::NoNodes if judgement.strictness == Strictness::Strict => ("failed", Exit::Failed),
         Outcome::NoNodes | Outcome::Ready => ("ready", Exit::Done),
         Outcome::Planned => ("planned", Exit::Done),
         Outcome::Stopped => ("stopped", Exit::Stopped),
@@ -566,7 +630,8 @@ fn end(
 fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
     let dropped = groups.iter().flat_map(|it| &it.targets.dropped);
     let (forgiven, dropped): (Vec<_>, Vec<_>) = dropped.partition(|(_, why)| why.is_forgiven());
-    let has_full = forgiven.iter().any(|(_, why)| **why == Dropped::NoRoom);
+    let full = forgiven.iter().filter(|(_, why)| **why == Dropped::NoRoom);
+    let full = full.map(|(name, _)| (*name).clone()).collect();
     let told = |nodes: Vec<(&String, &Dropped)>| {
         nodes.into_iter().map(|(name, why)| (name.clone(), why.to_string())).collect()
     };
@@ -582,7 +647,7 @@ fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
                 .collect(),
             dropped,
             forgiven,
-            has_full,
+            full,
         },
         // Without a look at the nodes, those are known that a pod was on.
         None => {
@@ -593,7 +658,7 @@ fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
                 left_out: BTreeMap::new(),
                 dropped,
                 forgiven,
-                has_full,
+                full,
             }
         }
     }
@@ -737,9 +802,12 @@ fn failure_reports(config: &Config, run: &Run<'_>, outcome: &Outcome) -> Vec<Fai
 fn secrets_to_make(missing: &BTreeSet<&String>, config: &Config) -> String {
     let names: Vec<_> = missing.iter().map(|it| format!("`{it}`")).collect();
     let names = list_of(names.iter().map(String::as_str), NAMES_SHOWN);
-    let (secret, does) = if missing.len() == 1 { ("secret", "does") } else { ("secrets", "do") };
+    let (secret, does, it) = match missing.len() {
+        1 => ("secret", "does", "it"),
+        _ => ("secrets", "do", "them"),
+    };
     let ns = &config.namespace;
-    format!("{secret} {names} {does} not exist in namespace `{ns}`: create it before the release")
+    format!("{secret} {names} {does} not exist in namespace `{ns}`: create {it} before the release")
 }
 
 /// Why a target is unfinished.
@@ -764,7 +832,7 @@ fn causes(target: &Target, outcome: &Outcome) -> Vec<Cause> {
         item,
         lack: Lack::Pending,
         message: target.waiting_for().to_owned(),
-        advice: "",
+        advice: target.advice(),
     });
     causes.extend(pending);
     causes
@@ -908,7 +976,7 @@ mod tests {
             (Outcome::Deadline, image(1, 0), lenient, "deadline", 3),
             (Outcome::Failed { cause: cause() }, image(1, 0), lenient, "failed", 1),
             (Outcome::NoNodes, image(0, 0), lenient, "ready", 0),
-            (Outcome::NoNodes, image(0, 0), strict, "failed", 1),
+            (Outcome::NoNodes, image(0, 0), strict, "strict", 1),
             (Outcome::Planned, image(1, 0), strict, "planned", 0),
             (Outcome::Ready, image(1, 0), strict, "ready", 0),
             (Outcome::Stopped, image(1, 0), lenient, "stopped", 143),

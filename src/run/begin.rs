@@ -6,9 +6,9 @@ use crate::cluster::ApiError;
 use crate::evidence::Named;
 use crate::node::LeftOut;
 use crate::puller::{
-    EXPIRES_ANNOTATION, Puller, PullerPodSpec, PullerStatus, RUN_LABEL, container_name,
+    EXPIRES_ANNOTATION, OwnerReference, Puller, PullerPodSpec, PullerStatus, RUN_LABEL,
+    container_name,
 };
-use crate::run::faults::with_advice;
 use crate::run::place::MOST_NAMED_NODES;
 use crate::run::window::Window;
 use crate::run::{
@@ -73,7 +73,7 @@ impl Run<'_> {
     /// nodes' names.
     pub(super) fn start_blind(&mut self, err: &ApiError) -> Phase {
         if self.config.mode != Mode::Run {
-            return self.fail(with_advice(err));
+            return self.fail(self.with_advice(err));
         }
         if self.config.max_nodes_at_once.is_some() {
             let cause = format!(
@@ -115,10 +115,15 @@ impl Run<'_> {
     }
 
     pub(super) fn before_placing(&self) -> Phase {
-        match &self.config.owner {
-            Some(owner) if owner.kind == "Job" => Phase::ReadJob { name: owner.name.clone() },
-            _ => leftovers(),
+        match self.owning_job() {
+            Some(owner) => Phase::ReadJob { name: owner.name.clone() },
+            None => leftovers(),
         }
+    }
+
+    /// The Job that owns the pullers: that of the hook.
+    pub(super) fn owning_job(&self) -> Option<&OwnerReference> {
+        self.config.owner.as_ref().filter(|it| it.kind == "Job")
     }
 
     /// An expired puller of the same name from another run.

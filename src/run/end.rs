@@ -86,20 +86,26 @@ impl Run<'_> {
 
     /// Names the pullers that may be there still, and how to remove them.
     pub(super) fn left(&self) -> Option<String> {
-        let ns = &self.config.namespace;
-        match self.left.as_slice() {
-            [] => None,
-            [one] => Some(format!(
-                "DaemonSet `{one}` may be left: it goes with the hook's Job, or by `kubectl \
-                 --namespace {ns} delete daemonset {one}`"
-            )),
-            all => {
-                let (names, list) = (all.join("`, `"), all.join(" "));
-                Some(format!(
-                    "DaemonSets `{names}` may be left: they go with the hook's Job, or by \
-                     `kubectl --namespace {ns} delete daemonsets {list}`"
-                ))
+        let command = format!("kubectl --namespace {} delete daemonset", self.config.namespace);
+        let (names, list) = (self.left.join("`, `"), self.left.join(" "));
+        Some(match (self.left.len(), &self.config.owner) {
+            (0, _) => return None,
+            (1, Some(owner)) => format!(
+                "DaemonSet `{names}` may be left: it goes with the {} `{}`, or by `{command} \
+                 {list}`",
+                owner.kind, owner.name
+            ),
+            (1, None) => {
+                format!("DaemonSet `{names}` may be left: remove it with `{command} {list}`")
             }
-        }
+            (_, Some(owner)) => format!(
+                "DaemonSets `{names}` may be left: they go with the {} `{}`, or by `{command} \
+                 {list}`",
+                owner.kind, owner.name
+            ),
+            (_, None) => {
+                format!("DaemonSets `{names}` may be left: remove them with `{command} {list}`")
+            }
+        })
     }
 }

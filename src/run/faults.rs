@@ -105,7 +105,7 @@ impl Run<'_> {
             }
             (Phase::Create { group }, _) => {
                 self.forget_if_never_made(group, n_failed);
-                self.fail(with_advice(err))
+                self.fail(self.with_advice(err))
             }
             (Phase::Replace { group, .. }, 404 | 409) | (Phase::TakeOver { group }, 404) => {
                 self.replaced(group)
@@ -159,12 +159,16 @@ impl Run<'_> {
             (phase, 401 | 403)
                 if self.worked.contains(&mem::discriminant(&phase)) && is_about_rights(err) =>
             {
+                let advice = match self.owning_job() {
+                    Some(_) => ": raise helm's `--timeout` to 25 s above `timeoutSeconds`",
+                    None => "",
+                };
                 self.fail(format!(
                     "the rights of this run were withdrawn, as helm does when it gives up waiting: \
-                     {err}"
+                     {err}{advice}"
                 ))
             }
-            _ => self.fail(with_advice(err)),
+            _ => self.fail(self.with_advice(err)),
         };
     }
 
@@ -204,6 +208,19 @@ impl Run<'_> {
         }
     }
 
+    pub(super) fn with_advice(&self, err: &ApiError) -> String {
+        match (err.code(), &self.config.owner) {
+            (Some(401), _) => format!("{err}: check the token"),
+            (Some(403), Some(owner)) if is_for_want_of_rights(err) => {
+                format!("{err}: grant this right to the ServiceAccount of the {}", owner.kind)
+            }
+            (Some(403), None) if is_for_want_of_rights(err) => {
+                format!("{err}: grant this right to the user of the token")
+            }
+            _ => err.to_string(),
+        }
+    }
+
     /// Retries wait twice as long each time, and not all runs equally long.
     pub(super) fn pause_after(&self, err: &ApiError, n_failed: u32) -> Duration {
         if let Cause::Status { retry_after: Some(pause), .. } = err.cause {
@@ -214,16 +231,6 @@ impl Run<'_> {
         (&self.config.id, n_failed, self.now.elapsed).hash(&mut hasher);
         let jitter = (hasher.finish() % 512) as u32;
         doubled.min(LONGEST_PAUSE) * (512 + jitter) / 1024
-    }
-}
-
-pub(super) fn with_advice(err: &ApiError) -> String {
-    match err.code() {
-        Some(401) => format!("{err}: check the token"),
-        Some(403) if is_for_want_of_rights(err) => {
-            format!("{err}: grant this right to the ServiceAccount of the Job")
-        }
-        _ => err.to_string(),
     }
 }
 

@@ -36,6 +36,10 @@ const FAILED_PULL: [&str; 7] = [
 const TOO_MANY_PODS: &str = "Too many pods";
 /// The same plugin's words for a lack of anything else.
 const INSUFFICIENT: &str = "Insufficient ";
+/// What to do where a pod finds no room.
+const MAKE_ROOM: &str = "make room there, or lower `puller.resources`";
+/// What to do where prepull's own program does not run.
+const KEEP_AWAY: &str = "leave the node out with `puller.nodeSelector`";
 /// The kubelet's reason for refusing a pod that is one too many.
 ///
 /// Source: `PredicateAdmitHandler` in `pkg/kubelet/lifecycle/predicate.go`.
@@ -108,7 +112,11 @@ pub struct Target {
 pub enum Obstacle {
     /// The node runs as many pods as it may.
     NoRoom(String),
-    Other(String),
+    Other {
+        words: String,
+        /// What to do, or nothing.
+        advice: &'static str,
+    },
 }
 
 /// The targets of one group.
@@ -511,12 +519,21 @@ impl Target {
     /// What the node is waited for, as far as no pull has failed.
     pub fn waiting_for(&self) -> &str {
         match &self.obstacle {
-            Some(Obstacle::NoRoom(words) | Obstacle::Other(words)) => words,
+            Some(Obstacle::NoRoom(words) | Obstacle::Other { words, .. }) => words,
             None if self.pod.is_some() => {
                 let complaint = self.complaint.as_deref().filter(|_| !self.has_started);
                 complaint.unwrap_or("the pull has not ended")
             }
             None => "no pod was made there: look at the events of the DaemonSet",
+        }
+    }
+
+    /// What to do about that, or nothing: most of it passes by itself.
+    pub fn advice(&self) -> &'static str {
+        match &self.obstacle {
+            Some(Obstacle::NoRoom(_)) => MAKE_ROOM,
+            Some(Obstacle::Other { advice, .. }) => advice,
+            None => "",
         }
     }
 
@@ -611,23 +628,26 @@ fn obstacle(pod: &Pod) -> Option<Obstacle> {
         };
         return Some(match pod.status.reason.as_str() {
             OUT_OF_PODS => Obstacle::NoRoom(one_line(&words)),
-            _ => Obstacle::Other(one_line(&words)),
+            _ => Obstacle::Other { words: one_line(&words), advice: "" },
         });
     }
     let install = pod.status.init_container_statuses.iter().find(|it| it.name == INSTALL)?;
     let waiting = install.state.waiting.as_ref()?;
     (install.proves_image() && !waiting.message.is_empty())
-        .then(|| format!("our own binary does not run there: {}", waiting.message))
-        .map(|it| Obstacle::Other(one_line(&it)))
+        .then(|| format!("prepull's own program does not run there: {}", waiting.message))
+        .map(|it| Obstacle::Other { words: one_line(&it), advice: KEEP_AWAY })
 }
 
 /// What the scheduler says of a pod that it finds no node for. The pod is meant for one node, so
 /// that among the reasons for all nodes a lack of room is about this one.
 fn unschedulable(message: &str) -> Obstacle {
     let words = one_line(&format!("its pod has no room: {message}"));
-    match message.contains(TOO_MANY_PODS) && !message.contains(INSUFFICIENT) {
+    if message.contains(INSUFFICIENT) {
+        return Obstacle::Other { words, advice: MAKE_ROOM };
+    }
+    match message.contains(TOO_MANY_PODS) {
         true => Obstacle::NoRoom(words),
-        false => Obstacle::Other(words),
+        false => Obstacle::Other { words, advice: "" },
     }
 }
 
@@ -799,7 +819,7 @@ mod tests {
     fn a_pod_that_can_not_pull_says_why() {
         let mut targets = targets(1);
         let obstacle = |targets: &Targets| match &targets.nodes["n1"].obstacle {
-            Some(Obstacle::Other(words)) => words.clone(),
+            Some(Obstacle::Other { words, .. }) => words.clone(),
             Some(Obstacle::NoRoom(_)) => panic!("there is room"),
             None => String::new(),
         };
@@ -813,7 +833,7 @@ mod tests {
         assert_eq!(obstacle(&targets), "its pod failed: Evicted: no memory");
         let state = r#"{"waiting": {"reason": "RunContainerError", "message": "exec format"}}"#;
         targets.observe_pod(&pod("n1", state, &[]));
-        assert_eq!(obstacle(&targets), "our own binary does not run there: exec format");
+        assert_eq!(obstacle(&targets), "prepull's own program does not run there: exec format");
         targets.observe_pod(&pod("n1", DONE, &[]));
         assert_eq!(obstacle(&targets), "");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prepull::args::{self, Command, RunArgs};
 use prepull::node::eligible;
-use prepull::report::{Report, Verbosity};
+use prepull::report::{Exit, Report, Verbosity};
 use prepull::run::{Line, Run, Signal, drive};
 use serde_json::Value;
 
@@ -107,7 +107,11 @@ pub fn attempt(world: &Shared, args: &RunArgs) -> Ended {
         Err(cause) => panic::resume_unwind(cause),
     };
     let report = Report::new(&args.config, &run, args.judgement);
-    lines.extend(report.lines(args.verbosity));
+    match report.exit_code() {
+        // As the command line is refused: this alone, on standard error.
+        exit if exit == Exit::Usage as u8 => lines.push(report.verdict().into()),
+        _ => lines.extend(report.lines(args.verbosity)),
+    }
     let owner = args.config.owner.as_ref();
     Ended {
         exit: report.exit_code(),

@@ -39,7 +39,7 @@ fn it_ends_where_no_node_is_eligible() {
     for (line, exit) in [("", 0), ("--strict", 1)] {
         let settings = r#"{"images": [{"image": "q.io/a:1", "nodeSelector": {"pool": "gpu"}}]}"#;
         let ended = run(&world(3).share(), &args_with(line, settings));
-        ended.expect(exit, &["nothing to pull"]);
+        ended.expect(exit, &["no node may run the pods of this release"]);
         assert!(ended.took < Duration::from_secs(25), "{:?}", ended.took);
     }
 }

@@ -52,7 +52,7 @@ fn the_verdict_names_what_failed_for_good() {
     let platform = "no match for platform in manifest: not found";
     world.registry_at.insert(("n7".into(), "q.io/a:1".into()), Pull::fails(platform));
     let ended = run(&world.share(), &args("q.io/a:1"));
-    ended.expect(1, &["`q.io/a:1` on 1 node (n7)", "no match for platform", "and 1 more"]);
+    ended.expect(1, &["`q.io/a:1` on 1 node (n7)", "no match for platform", "; and 1 other"]);
 }
 
 #[test]

@@ -33,7 +33,8 @@ pub fn holds(name: &str, text: &str) {
 
 fn shown(line: &str, ended: &Ended) -> String {
     let mut text = format!("$ prepull {line}\n");
-    ended.lines.iter().for_each(|it| text += &format!("{it}\n"));
+    let prefix = if ended.exit == 2 { "prepull: " } else { "" };
+    ended.lines.iter().for_each(|it| text += &format!("{prefix}{it}\n"));
     let json = serde_json::to_string_pretty(&ended.report).expect("JSON can be written");
     let event = ended.event.as_deref().unwrap_or("none");
     let last = &ended.termination_message;

@@ -8,6 +8,7 @@ mod changes;
 mod failures;
 mod faults;
 mod golden;
+mod last_line;
 mod model;
 mod review;
 mod simulation;

@@ -289,7 +289,7 @@ fn a_pull_secret_that_does_not_exist_is_named() {
     let message = "Unable to retrieve some image pull secrets (pull, push); attempting to pull the \
                    image may not succeed.";
     let (_, ended) = after_a_warning(world, "q.io/a:1", reason, message);
-    ended.expect(1, &["secrets `pull`, `push` do not exist in namespace `default`"]);
+    ended.expect(1, &["secrets `pull`, `push` do not exist in namespace `default`: create them"]);
 }
 
 /// Some registries know no image that a stranger asks for.
@@ -301,7 +301,7 @@ fn a_pull_secret_that_does_not_exist_is_named_beside_an_image_that_does_not() {
     let message = "Unable to retrieve some image pull secrets (pull); attempting to pull the \
                    image may not succeed.";
     let (_, ended) = after_a_warning(world, "q.io/a:1", reason, message);
-    ended.expect(1, &["check the image name and the tag; secret `pull` does not exist"]);
+    ended.expect(1, &["the tag; secret `pull` does not exist in namespace `default`: create it"]);
 }
 
 #[test]
