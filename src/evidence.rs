@@ -50,6 +50,8 @@ pub struct Pod {
 pub struct PodMetadata {
     pub name: String,
     pub uid: String,
+    /// RFC 3339, in whole seconds.
+    pub creation_timestamp: String,
     #[serde(deserialize_with = "null_as_default")]
     pub owner_references: Vec<PodOwner>,
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::cluster::EventKind;
 use crate::run::{Config, Dropped, GroupRun, Item, Mode, Outcome, Run, Target};
 use crate::survey::{Holders, Lacking, Presence, Survey};
-use crate::verdict::{CHECK_ACCESS, CHECK_NAME, Outlook};
+use crate::verdict::{CHECK_ACCESS, CHECK_NAME, Outlook, refusal_advice};
 use crate::words::{NAMES_SHOWN, cut, list_of, nodes, one_line, some_of};
 
 /// The version of the JSON report; it grows when a field changes its meaning or goes.
@@ -328,6 +328,9 @@ impl Report {
                 };
                 let timeout = humantime::format_duration(config.timeout);
                 let advice = match run.fault() {
+                    Some(fault) if fault.contains("failed calling webhook") => {
+                        refusal_advice(fault)
+                    }
                     Some(fault) if fault.starts_with("cannot ") => {
                         "check that the API server answers"
                     }
@@ -643,7 +646,8 @@ fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
             left_out: survey
                 .left_out
                 .iter()
-                .map(|(reason, names)| (reason.to_string(), names.clone()))
+                .map(|(reason, names)| (reason.to_string(), still_left_out(names, groups)))
+                .filter(|(_, names)| !names.is_empty())
                 .collect(),
             dropped,
             forgiven,
@@ -662,6 +666,17 @@ fn nodes_report(survey: Option<&Survey>, groups: &[GroupRun]) -> NodesReport {
             }
         }
     }
+}
+
+/// Those of these that did not become targets later.
+fn still_left_out(names: &[String], groups: &[GroupRun]) -> Vec<String> {
+    let has_joined = |name: &String| {
+        let of = |it: &GroupRun| {
+            it.targets.nodes.contains_key(name) || it.targets.dropped.contains_key(name)
+        };
+        groups.iter().any(of)
+    };
+    names.iter().filter(|it| !has_joined(it)).cloned().collect()
 }
 
 /// How many nodes it came down to: those of the first look and those that joined, without those
@@ -766,9 +781,11 @@ fn failure_reports(config: &Config, run: &Run<'_>, outcome: &Outcome) -> Vec<Fai
         _ => false,
     };
     let mut nodes_by_cause: BTreeMap<Cause, Vec<String>> = BTreeMap::new();
-    for (name, target) in run.groups().iter().flat_map(|it| it.targets.unfinished()) {
-        for cause in causes(target, outcome) {
-            nodes_by_cause.entry(cause).or_default().push(name.to_owned());
+    for group in run.groups() {
+        for (name, target) in group.targets.unfinished() {
+            for cause in causes(target, group.waiting_for(name, target), outcome) {
+                nodes_by_cause.entry(cause).or_default().push(name.to_owned());
+            }
         }
     }
     let missing: BTreeSet<_> =
@@ -811,7 +828,7 @@ fn secrets_to_make(missing: &BTreeSet<&String>, config: &Config) -> String {
 }
 
 /// Why a target is unfinished.
-fn causes(target: &Target, outcome: &Outcome) -> Vec<Cause> {
+fn causes(target: &Target, waiting_for: &str, outcome: &Outcome) -> Vec<Cause> {
     let failed = target.failures.iter().map(|(item, it)| Cause {
         item: *item,
         lack: match it.verdict.outlook {
@@ -831,7 +848,7 @@ fn causes(target: &Target, outcome: &Outcome) -> Vec<Cause> {
     let pending = items.filter(|it| !target.failures.contains_key(it)).map(|item| Cause {
         item,
         lack: Lack::Pending,
-        message: target.waiting_for().to_owned(),
+        message: waiting_for.to_owned(),
         advice: target.advice(),
     });
     causes.extend(pending);

@@ -20,11 +20,10 @@ use crate::words::{nodes, some_of};
 
 impl Run<'_> {
     pub(super) fn first_look(&mut self, survey: Survey) -> Phase {
-        let mut left_out = survey.groups.iter().flat_map(|it| it.left_out.values());
-        if self.config.mode == Mode::Run && left_out.any(|it| self.may_be_for_want_of_news(it)) {
-            self.fault = Some("nodes have not reported since the API server was away".into());
-            self.pause = Some(RECHECK_AFTER);
-            return survey_for(Purpose::First, self.config);
+        // Where others have something to pull, that comes first.
+        self.has_unheard_of = self.config.mode == Mode::Run && self.leaves_out_unheard_of(&survey);
+        if self.has_unheard_of && (survey.is_complete() || survey.n_eligible() == 0) {
+            return self.wait_for_news(Purpose::First);
         }
         for place in &survey.unmatchable {
             self.notes.push(format!(
@@ -57,6 +56,18 @@ impl Run<'_> {
         }
         self.window = self.config.max_nodes_at_once.map(|it| self.window_of(it.of(n_eligible)));
         self.before_placing()
+    }
+
+    /// Whether nodes are left out that may be for want of news.
+    pub(super) fn leaves_out_unheard_of(&self, survey: &Survey) -> bool {
+        let mut left_out = survey.groups.iter().flat_map(|it| it.left_out.values());
+        left_out.any(|it| self.may_be_for_want_of_news(it))
+    }
+
+    pub(super) fn wait_for_news(&mut self, purpose: Purpose) -> Phase {
+        self.fault = Some("nodes have not reported since the API server was away".into());
+        self.pause = Some(RECHECK_AFTER);
+        survey_for(purpose, self.config)
     }
 
     pub(super) fn window_of(&mut self, size: usize) -> Window {
@@ -102,6 +113,7 @@ impl Run<'_> {
             sent_to: BTreeSet::new(),
             seen: PullerStatus::default(),
             n_remakes: 0,
+            n_renewals: 0,
             no_room_since: BTreeMap::new(),
             n_short: 0,
             n_short_since: self.now.elapsed,

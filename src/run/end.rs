@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::mem;
 
 use crate::puller::RUN_LABEL;
-use crate::run::{FIRST_PAUSE, Outcome, Phase, PullerState, Run};
+use crate::run::{FIRST_PAUSE, Mode, Outcome, Phase, PullerState, Run};
 use crate::words::some_of;
 
 impl Run<'_> {
@@ -12,6 +12,7 @@ impl Run<'_> {
         self.outcome = Some(outcome);
         self.fault_at_end = self.fault.take();
         self.cleanup_began = Some(self.now.elapsed);
+        self.expect_leftovers();
         self.note_stranded();
         self.clean_from(0)
     }
@@ -48,6 +49,25 @@ impl Run<'_> {
         self.clean_from(group + 1)
     }
 
+    /// Takes it that an earlier try of the same owner has made pullers, where that is not known. A
+    /// hook that is successful needs no request for it: helm deletes its Job.
+    fn expect_leftovers(&mut self) {
+        let Some(owner) = &self.config.owner else { return };
+        let is_deleted =
+            owner.kind == "Job" && matches!(self.outcome, Some(Outcome::Ready | Outcome::NoNodes));
+        let is_reached = !self.worked.is_empty();
+        if self.config.mode != Mode::Run || self.knows_leftovers || is_deleted || !is_reached {
+            return;
+        }
+        if self.groups.is_empty() {
+            let n_groups = self.config.groups.len();
+            self.groups = (0..n_groups).map(|it| self.group_run(it, &[])).collect();
+        }
+        for group in self.groups.iter_mut().filter(|it| it.puller == PullerState::None) {
+            group.puller = PullerState::Asked;
+        }
+    }
+
     /// Names the pods that no kubelet is there to end.
     fn note_stranded(&mut self) {
         let stranded = self.groups.iter().flat_map(|it| &it.targets.stranded);
@@ -81,7 +101,10 @@ impl Run<'_> {
     }
 
     pub(super) fn note_left(&mut self, group: usize) {
-        self.left.push(self.puller_name(group));
+        // Of what an earlier try may have made, nothing is known.
+        if self.knows_leftovers {
+            self.left.push(self.puller_name(group));
+        }
     }
 
     /// Names the pullers that may be there still, and how to remove them.

@@ -85,6 +85,7 @@ impl Run<'_> {
             }
             (Phase::Leftovers { .. }, 403) => {
                 self.notes.push(format!("{err}: leftovers of earlier runs are not looked for"));
+                self.knows_leftovers = true;
                 self.remove_leftovers(vec![])
             }
             (Phase::RemoveLeftover { rest, .. }, 404 | 409) => self.remove_leftovers(rest),

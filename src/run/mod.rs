@@ -45,8 +45,9 @@ pub use targets::{Added, Dropped, Failing, Failure, Item, Obstacle, Target, Targ
 /// Targets without progress for so long are looked at again: they may be gone or cordoned.
 const RECHECK_AFTER: Duration = Duration::from_secs(30);
 /// An API server that was away for so long has not heard from nodes either: controllers take them
-/// for unready when it is back, and kubelets report every 10 s.
-const LONG_AWAY: Duration = Duration::from_secs(10);
+/// for unready that have not reported for 40 s (`--node-monitor-grace-period`), and kubelets report
+/// every 10 s. A single request that times out after 10 s is no such thing.
+const LONG_AWAY: Duration = Duration::from_secs(15);
 /// Nodes may be taken for unready for so long after that. What a kubelet patches is the difference
 /// to the node that it last saw, and its watch of that pauses for up to a minute between tries:
 /// 56 to 95 s were measured after a minute's outage.
@@ -249,10 +250,14 @@ pub struct Run<'a> {
     answers_since: Duration,
     /// Since when the API server is back, if it was away for long.
     back_since: Option<Duration>,
+    /// Whether nodes that were left out at the first look may have been for want of news.
+    has_unheard_of: bool,
+    /// Whether all pullers of this run are known that an earlier try of its Job may have made.
+    knows_leftovers: bool,
     /// The pause between two lines doubles: runs may take hours.
     next_progress: Duration,
     /// Nodes dropped by the recheck under way.
-    n_dropped: usize,
+    dropped: BTreeSet<String>,
     has_noted_rewrites: bool,
     /// How many lines there were of each kind that there may be many of.
     n_said: BTreeMap<LineKind, usize>,
@@ -273,6 +278,24 @@ impl GroupRun {
         let names: Vec<_> = self.targets.names().into_iter().map(str::to_owned).collect();
         for name in names.into_iter().filter(|it| !with_pod.contains(it)) {
             self.targets.drop_node(&name, Dropped::Gone);
+        }
+        // Nor is one that has gone forgiven: it would be counted in the place of one that came.
+        self.targets.dropped.retain(|name, why| !why.is_forgiven() || with_pod.contains(name));
+    }
+
+    /// Why a target is not finished.
+    pub fn why<'b>(&'b self, name: &str, target: &'b Target) -> &'b str {
+        let failure = target.failures.values().next();
+        failure.map_or_else(|| self.waiting_for(name, target), |it| it.message.as_str())
+    }
+
+    /// What a target is waited for, as far as no pull has failed.
+    pub fn waiting_for<'b>(&'b self, name: &str, target: &'b Target) -> &'b str {
+        let is_made = !self.made_as.containers.is_empty();
+        let has_turn = is_made && (self.sent_to.is_empty() || self.sent_to.contains(name));
+        match target.pod {
+            None if target.obstacle.is_none() && !has_turn => "its turn has not come",
+            _ => target.waiting_for(),
         }
     }
 
@@ -332,6 +355,8 @@ pub struct GroupRun {
     sent_to: BTreeSet<String>,
     seen: PullerStatus,
     n_remakes: u32,
+    /// How often it was made anew because of pods that are older than their nodes.
+    n_renewals: u32,
     /// Since when a node is known to run as many pods as it may.
     no_room_since: BTreeMap<String, Duration>,
     /// How many unfinished targets had no pod at the last look, and since when it is no fewer.
@@ -529,8 +554,10 @@ impl<'a> Run<'a> {
             away_since: None,
             answers_since: zero,
             back_since: None,
+            has_unheard_of: false,
+            knows_leftovers: false,
             next_progress: RECHECK_AFTER,
-            n_dropped: 0,
+            dropped: BTreeSet::new(),
             has_noted_rewrites: false,
             n_said: BTreeMap::new(),
             deadline_seen: None,
@@ -568,6 +595,11 @@ impl<'a> Run<'a> {
 
     /// Keeps account of when the API server is away: whatever it answers, it is back.
     fn note_whether_away(&mut self, err: Option<&ApiError>) {
+        // Events may be in a store of their own.
+        let is_about_events = matches!(self.phase, Phase::Events { .. } | Phase::Refusals { .. });
+        if is_about_events && err.is_some() {
+            return;
+        }
         if err.is_some_and(|it| it.is_transient() && it.code() != Some(429)) {
             self.away_since.get_or_insert(self.asked_at);
         } else if let Some(since) = self.away_since.take() {
@@ -798,7 +830,10 @@ impl<'a> Run<'a> {
                 }
                 match page.next {
                     Some(_) => Phase::Leftovers { from: page.next, expired },
-                    None => self.remove_leftovers(expired),
+                    None => {
+                        self.knows_leftovers = true;
+                        self.remove_leftovers(expired)
+                    }
                 }
             }
             (Phase::RemoveLeftover { leftover, rest }, Answer::Deleted(deletion)) => {

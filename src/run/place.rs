@@ -144,7 +144,9 @@ impl Run<'_> {
                     Some(window) => format!(", {} at a time", window.size()),
                     None => String::new(),
                 };
-                format!("to pull on {n_targets} of {}{at_once}", nodes(found.eligible.len()))
+                // Nodes may have joined since.
+                let n_eligible = found.eligible.len().max(n_targets);
+                format!("to pull on {n_targets} of {}{at_once}", nodes(n_eligible))
             }
             None => "to pull wherever its pods are placed: nodes may not be listed".into(),
         };

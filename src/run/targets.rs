@@ -87,6 +87,8 @@ pub struct Failure {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     pub uid: String,
+    /// When it was made, RFC 3339; nothing where nodes may not be looked at.
+    created: String,
     /// What has not been proved to be there, by place in the list of wanted images.
     pub lacking: BTreeSet<usize>,
     /// What a container of ours proved to be there.
@@ -138,6 +140,8 @@ pub struct Targets {
     uids: BTreeMap<String, String>,
     /// When the youngest of the nodes was made, RFC 3339.
     youngest: String,
+    /// Whether a pod was seen that is older than its node.
+    pub has_older_pod: bool,
     /// Those names of the targets, each kept once.
     digested_names: BTreeSet<Rc<str>>,
 }
@@ -219,6 +223,7 @@ impl Targets {
         }
         let target = Target {
             uid: node.uid.clone(),
+            created: node.created.clone(),
             lacking: node.images.keys().copied().collect(),
             pulled: BTreeSet::new(),
             failures: BTreeMap::new(),
@@ -294,6 +299,7 @@ impl Targets {
             (target.pod, target.obstacle, target.complaint) = (None, None, None);
         }
         self.pods.clear();
+        self.has_older_pod = false;
     }
 
     pub fn names(&self) -> Vec<&str> {
@@ -358,6 +364,11 @@ impl Targets {
             return;
         };
         let Some(target) = self.nodes.get_mut(name) else { return };
+        // It was made for another machine of this name, and tells of that one.
+        if pod.metadata.creation_timestamp < target.created {
+            self.has_older_pod = true;
+            return;
+        }
         self.pods.insert(pod.metadata.uid.clone(), name.into());
         if target.pod.as_ref().is_none_or(|it| it.uid != pod.metadata.uid) {
             target.complaint = None;
@@ -510,13 +521,7 @@ impl Failure {
 }
 
 impl Target {
-    /// Why the node is not finished.
-    pub fn why(&self) -> &str {
-        let failure = self.failures.values().next();
-        failure.map_or_else(|| self.waiting_for(), |it| it.message.as_str())
-    }
-
-    /// What the node is waited for, as far as no pull has failed.
+    /// What the node is waited for where a pod is meant for it, as far as no pull has failed.
     pub fn waiting_for(&self) -> &str {
         match &self.obstacle {
             Some(Obstacle::NoRoom(words) | Obstacle::Other { words, .. }) => words,
@@ -684,7 +689,11 @@ mod tests {
             .map(|(name, state)| format!(r#"{{"name": "{name}", "state": {state}}}"#))
             .collect();
         let json = format!(
-            r#"{{"metadata": {{"name": "p", "uid": "pod-{node}"}}, "spec": {{"nodeName": "{node}"}},
+            r#"{{
+                "metadata": {{
+                    "name": "p", "uid": "pod-{node}", "creationTimestamp": "2024-01-01T01:00:00Z"
+                }},
+                "spec": {{"nodeName": "{node}"}},
                 "status": {{
                     "initContainerStatuses": [{{"name": "install", "state": {init}}}],
                     "containerStatuses": [{}]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::evidence::{Event, Named};
 use crate::run::{
-    Dropped, Failing, Item, LineKind, MayRestart, Obstacle, Phase, PullerState, Refusal, Run,
-    Sight, Stall, Target,
+    Dropped, Failing, GroupRun, Item, LineKind, MayRestart, Obstacle, Phase, PullerState, Refusal,
+    Run, Sight, Stall, Target,
 };
 use crate::survey::Lacking;
 use crate::verdict::refusal_advice;
@@ -88,7 +88,7 @@ impl Run<'_> {
         for group in &mut self.groups {
             for name in &names {
                 let why = match group.targets.nodes.get(name) {
-                    Some(target) if !target.lacking.is_empty() => target.why().to_owned(),
+                    Some(it) if !it.lacking.is_empty() => group.why(name, it).to_owned(),
                     _ => continue,
                 };
                 let why = Dropped::Allowed(format!("allowed to lack images: {why}"));
@@ -102,7 +102,14 @@ impl Run<'_> {
     fn may_lack(&self, names: &BTreeSet<String>) -> bool {
         let n_eligible = match &self.survey {
             Some(survey) => survey.n_eligible(),
-            None => self.groups.iter().map(|it| it.targets.nodes.len()).max().unwrap_or_default(),
+            // As many as there are to be pods.
+            None => {
+                let n_wanted = |it: &GroupRun| {
+                    let n_pods = it.seen.desired_number_scheduled as usize;
+                    n_pods.max(it.targets.n_with_forgiven())
+                };
+                self.groups.iter().map(n_wanted).max().unwrap_or_default()
+            }
         };
         let dropped = self.groups.iter().flat_map(|it| &it.targets.dropped);
         let allowed = dropped.filter(|(_, why)| matches!(why, Dropped::Allowed(_)));
@@ -129,14 +136,20 @@ impl Run<'_> {
         is_short
     }
 
+    /// The nodes that a pod is meant for and has not been made for, as far as nodes are known.
+    fn short_of_pods(&self, group: usize) -> impl Iterator<Item = &str> {
+        let run = &self.groups[group];
+        let is_meant = |name: &str| self.window.is_none() || run.sent_to.contains(name);
+        let unfinished = run.targets.unfinished();
+        unfinished
+            .filter(move |(name, it)| it.pod.is_none() && is_meant(name))
+            .map(|(name, _)| name)
+    }
+
     fn n_short_of_pods(&self, group: usize) -> usize {
         let run = &self.groups[group];
         match (&run.puller, self.sight) {
-            (PullerState::Made { .. }, Sight::Nodes) => {
-                let is_meant = |name: &str| self.window.is_none() || run.sent_to.contains(name);
-                let unfinished = run.targets.unfinished();
-                unfinished.filter(|(name, it)| it.pod.is_none() && is_meant(name)).count()
-            }
+            (PullerState::Made { .. }, Sight::Nodes) => self.short_of_pods(group).count(),
             // A node is a target by its pod.
             (PullerState::Made { .. }, Sight::PodsAlone) => {
                 let n_pods = run.targets.n_with_forgiven() + run.n_unplaced;
@@ -182,6 +195,15 @@ impl Run<'_> {
                 continue;
             }
             let message = refusal.message.clone();
+            if self.sight == Sight::Nodes {
+                let names: BTreeSet<_> = self.short_of_pods(group).map(str::to_owned).collect();
+                if self.may_lack(&names) {
+                    let why = Dropped::Allowed(format!("allowed to lack images: {message}"));
+                    let targets = &mut self.groups[group].targets;
+                    names.iter().for_each(|it| targets.drop_node(it, why.clone()));
+                    continue;
+                }
+            }
             let name = self.puller_name(group);
             let cause = format!(
                 "DaemonSet `{name}` cannot make its pods on {}: {message}: {}",

@@ -24,6 +24,8 @@ const FEW_TARGETS: usize = 50;
 const EMPTY_FOR: Duration = Duration::from_secs(10);
 /// Up to so many such nodes are read one by one; for more a LIST is cheaper.
 const RECHECK_ONE_BY_ONE: usize = 10;
+/// How often a puller is made anew because its pods are older than their nodes: clocks may differ.
+const MOST_RENEWALS: u32 = 3;
 /// How often late nodes are pulled for; later ones are named and not awaited.
 const MOST_ROUNDS: u32 = 3;
 
@@ -155,9 +157,24 @@ impl Run<'_> {
         self.look_wanted = LookWanted::No;
         self.last_look = self.now.elapsed;
         self.n_looks += 1;
+        self.renew_older();
+        if !self.to_place.is_empty() {
+            return self.place_next();
+        }
         match self.poll_from(0) {
             Some(_) => Phase::Events { from: None },
             None => self.rest(),
+        }
+    }
+
+    /// Makes pullers anew whose pods are older than their nodes: they prove nothing of these.
+    fn renew_older(&mut self) {
+        for group in 0..self.groups.len() {
+            let run = &mut self.groups[group];
+            if mem::take(&mut run.targets.has_older_pod) && run.n_renewals < MOST_RENEWALS {
+                run.n_renewals += 1;
+                self.make_anew(group);
+            }
         }
     }
 
@@ -268,8 +285,8 @@ impl Run<'_> {
     }
 
     pub(super) fn after_recheck(&mut self) -> Phase {
-        if self.n_dropped > 0 {
-            let dropped = nodes(mem::take(&mut self.n_dropped));
+        if !self.dropped.is_empty() {
+            let dropped = nodes(mem::take(&mut self.dropped).len());
             self.say_if_few(LineKind::Dropped, format!("no longer waiting for {dropped}"));
         }
         self.last_recheck = self.now.elapsed;
@@ -306,13 +323,16 @@ impl Run<'_> {
                 None => Dropped::Gone,
             };
             self.verbose(format!("no longer waiting for node {name}: {why}"));
-            self.n_dropped += 1;
+            self.dropped.insert(name.into());
             self.groups[group].targets.drop_node(name, why);
         }
     }
 
     /// Adds the nodes that became eligible while the others were pulled for.
     pub(super) fn closing_look(&mut self, survey: &Survey) -> Phase {
+        if self.has_unheard_of && self.leaves_out_unheard_of(survey) {
+            return self.wait_for_news(Purpose::Closing);
+        }
         let mut late = BTreeSet::new();
         for (group, found) in survey.groups.iter().enumerate() {
             let targets = &mut self.groups[group].targets;
@@ -363,8 +383,10 @@ impl Run<'_> {
         let unfinished = self.unfinished_names();
         let n_done = n_targets.saturating_sub(unfinished.len());
         let names = some_of(unfinished.iter().map(String::as_str));
-        let first = self.groups.iter().flat_map(|it| it.targets.unfinished()).next();
-        let why = first.map_or("", |(_, target)| target.why());
+        let whys = self.groups.iter().flat_map(|group| {
+            group.targets.unfinished().map(|(name, target)| group.why(name, target))
+        });
+        let why = whys.into_iter().next().unwrap_or_default();
         let seconds = Duration::from_secs(self.now.elapsed.as_secs());
         let time = humantime::format_duration(seconds);
         let n_targets = nodes(n_targets);

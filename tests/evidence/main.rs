@@ -32,7 +32,8 @@ const STATES: [State; 16] = [
     unproved("evicted", &["02-away"], "its pod failed: Evicted: ", "invalid reference format"),
     unproved("hold-crashes", &["02-away"], PULLING, STATUS_503),
     unproved("invalid-image-name", &["02-away"], PULLING, "invalid reference format"),
-    proved("node-back"),
+    // The pod is of the machine before.
+    unproved("node-back", &["01-one"], "no pod was made there", ""),
     proved("node-gone"),
     unproved("node-not-ready", &["01-slow"], PULLING, ""),
     unproved("out-of-pods", &["01-one"], "its pod failed: OutOfpods: ", ""),
@@ -113,8 +114,8 @@ fn every_state_that_was_captured_is_in_the_table() {
     assert_eq!(names, STATES.iter().map(|it| it.name.to_owned()).collect());
 }
 
-/// The rule of proof errs on one side alone. What a pod showed of the machine before is no proof
-/// by itself, and [`evidence_of_a_replaced_node_does_not_count`].
+/// The rule of proof errs on one side alone. What a pod showed of the machine before looks like
+/// proof by itself, and [`evidence_of_a_replaced_node_does_not_count`].
 #[test]
 fn what_is_proved_was_there() {
     let mut n_proved = 0;
@@ -210,6 +211,8 @@ fn evidence_of_a_replaced_node_does_not_count() {
 
     assert_eq!(targets.add(&new), Added::Replaced);
     assert_eq!(targets.n_lacking(), 1);
+    targets.observe_pod(&after.pod);
+    assert_eq!((targets.n_lacking(), targets.has_older_pod), (1, true));
     // So it takes pods of another puller, which is younger than the node.
     let created = &raw("node-back")["pod"]["metadata"]["creationTimestamp"];
     assert!(!targets.are_older_than(created.as_str().unwrap()), "{created}");

@@ -103,3 +103,43 @@ fn a_bad_image_ends_it_soon() {
     ended.expect(1, &["`q.io/bad:1`", "manifest unknown"]);
     assert!(ended.took < Duration::from_secs(20), "{:?}", ended.took);
 }
+
+/// A node that has gone is not counted in the place of one that has no pod yet.
+#[test]
+fn a_forgiven_node_that_goes_is_not_counted_for_one_that_comes() {
+    let mut world = world(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(90));
+    world.registry_at.insert(("n1".into(), "q.io/a:1".into()), Pull::fails("manifest unknown"));
+    world.at(60, Happening::Remove("n1"));
+    world.at(61, Happening::RefusePods(Some("exceeded quota: few")));
+    world.at(62, Happening::Join(Box::new(ModelNode::new("n4"))));
+    world.at(85, Happening::RefusePods(None));
+    let ended = run(&world.share(), &args("--allow-missing 1 q.io/a:1"));
+    ended.expect(0, &["ready: `q.io/a:1` on 3 nodes"]);
+}
+
+/// Forgiven ones are among them, and those that have no pod yet.
+#[test]
+fn a_percentage_is_one_of_all_nodes_that_are_to_have_a_pod() {
+    let mut one_by_one = world(10);
+    one_by_one.registry.insert("q.io/a:1".into(), Pull::after(200));
+    for (place, name) in ["n01", "n02", "n03", "n04", "n05"].into_iter().enumerate() {
+        one_by_one.registry_at.insert((name.into(), "q.io/a:1".into()), Pull::fails("i/o timeout"));
+        let fails = Pull::fails("manifest unknown");
+        one_by_one.at(20 + 25 * place as u64, Happening::RegistryAt(name, "q.io/a:1", fails));
+    }
+    let mut late = world(3);
+    for name in ["n1", "n2", "n3"] {
+        let at = (name.into(), "q.io/a:1".into());
+        late.registry_at.insert(at, Pull::fails("manifest unknown"));
+    }
+    late.at(6, Happening::RefusePods(Some("slow")));
+    for name in ["m1", "m2", "m3", "m4", "m5", "m6", "m7"] {
+        late.at(6, Happening::Join(Box::new(ModelNode::new(name))));
+    }
+    late.at(14, Happening::RefusePods(None));
+    for (world, allowed) in [(one_by_one, "50%"), (late, "30%")] {
+        let line = format!("--allow-missing {allowed} q.io/a:1");
+        run(&world.share(), &args(&line)).expect(0, &["ready"]);
+    }
+}

@@ -446,3 +446,85 @@ fn the_verdict_counts_the_nodes_that_hold_the_images() {
     world.at(15, Happening::Remove("n1"));
     run(&world.share(), &args("q.io/a:1")).expect(0, &["no node is left"]);
 }
+
+// === Pods that are older than their nodes ===
+
+/// A machine pulls within a second, and its successor of the same name takes a minute.
+fn first_quick_then_slow(world: &mut World, name: &'static str, replaced_at: u64) {
+    let image = "q.io/a:1";
+    world.registry_at.insert((name.into(), image.into()), Pull::after(1));
+    world.at(replaced_at - 5, Happening::RegistryAt(name, image, Pull::after(60)));
+    world.at(replaced_at, Happening::Replace(name, PodsOnReplace::Stay));
+}
+
+/// More nodes than are named one by one, on which the image takes a minute, and whose kubelets are
+/// slow to act.
+fn many_and_slow() -> World {
+    let mut world = nodes(502);
+    world.pace.start = Duration::from_secs(20);
+    world.registry.insert("q.io/a:1".into(), Pull::after(60));
+    world
+}
+
+#[test]
+fn the_pod_of_a_machine_that_joined_and_went_proves_nothing_of_the_next() {
+    let mut world = many_and_slow();
+    world.at(10, Happening::Join(Box::new(ModelNode::new("late"))));
+    first_quick_then_slow(&mut world, "late", 75);
+    run(&world.share(), &args("q.io/a:1")).expect(0, &["ready"]);
+}
+
+/// A DaemonSet makes pods for cordoned nodes, too.
+#[test]
+fn the_pod_of_a_machine_that_was_cordoned_proves_nothing_of_the_next() {
+    let mut world = many_and_slow();
+    world.nodes.get_mut("n001").expect("one of many").cordoned = true;
+    first_quick_then_slow(&mut world, "n001", 75);
+    run(&world.share(), &args("q.io/a:1")).expect(0, &["ready"]);
+}
+
+/// The second try takes over a puller that names a node which is not ready.
+#[test]
+fn the_pod_of_a_machine_that_an_earlier_try_knew_proves_nothing_of_the_next() {
+    let always = r#"{"images": [{"image": "q.io/a:1", "pullPolicy": "Always"}]}"#;
+    for args in [args("q.io/a:1"), args_with("", always)] {
+        let mut world = nodes(3);
+        world.pace.start = Duration::from_secs(20);
+        world.registry.insert("q.io/a:1".into(), Pull::after(60));
+        first_quick_then_slow(&mut world, "n3", 75);
+        world.at(41, Happening::SetReady("n3", false));
+        world.kill_after = Some(40);
+        let world = world.share();
+        assert!(run(&world, &args).is_killed);
+        let now = world.borrow().now.as_secs();
+        assert!((41..70).contains(&now), "killed at the wrong moment: {now}");
+        world.borrow_mut().kill_after = None;
+        run(&world, &args).expect(0, &["ready"]);
+        // What is older is replaced by what proves something.
+        assert_eq!(world.borrow().count("create daemonset"), 2);
+    }
+}
+
+#[test]
+fn a_node_in_two_groups_is_one_that_is_waited_for_no_longer() {
+    let mut world = nodes(2);
+    world.registry.insert("q.io/a:1".into(), Pull::after(60));
+    world.registry.insert("q.io/b:1".into(), Pull::after(60));
+    world.at(20, Happening::Remove("n2"));
+    let ended = run(&world.share(), &args("--pods-per-node 2 q.io/a:1 q.io/b:1"));
+    ended.expect(0, &["ready"]);
+    assert!(ended.says("no longer waiting for 1 node"), "{:#?}", ended.lines);
+}
+
+#[test]
+fn a_node_that_was_left_out_and_came_is_not_left_out() {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(30));
+    for name in ["n2", "n3"] {
+        world.nodes.get_mut(name).expect("one of three").cordoned = true;
+    }
+    world.at(10, Happening::Uncordon("n2"));
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready: `q.io/a:1` on 2 nodes"]);
+    assert!(ended.says("left out 1 of 3 nodes: cordoned: n3"), "{:#?}", ended.lines);
+}

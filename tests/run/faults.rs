@@ -490,6 +490,55 @@ fn rights_that_are_withdrawn_end_it_at_once() {
     }
 }
 
+fn away(from: u64, until: u64) -> Outage {
+    let (from, until) = (Duration::from_secs(from), Duration::from_secs(until));
+    Outage { from, until, kind: FaultKind::Transport }
+}
+
+/// A node that is dead may keep a run from its end for a while, but not from its beginning.
+#[test]
+fn others_are_pulled_for_while_nodes_may_be_for_want_of_news() {
+    let mut world = nodes(3);
+    world.nodes.get_mut("n3").expect("one of three").ready = false;
+    world.registry.insert("q.io/a:1".into(), Pull::after(150));
+    world.outages.push(away(0, 20));
+    run(&world.share(), &args("q.io/a:1")).expect(0, &["ready: `q.io/a:1` on 2 nodes"]);
+    // Nor is it left out before it is known to be dead.
+    let mut world = nodes(3);
+    world.nodes.get_mut("n3").expect("one of three").ready = false;
+    world.outages.push(away(0, 20));
+    world.at(60, Happening::SetReady("n3", true));
+    run(&world.share(), &args("q.io/a:1")).expect(0, &["ready: `q.io/a:1` on 3 nodes"]);
+}
+
+/// Neither events that can not be had nor a single request without an answer say that the API
+/// server was away: a node that dies then is waited for no longer.
+#[test]
+fn a_node_that_dies_is_dropped_although_some_requests_fail() {
+    for (request, skip, times, seconds) in
+        [("list events", 0, usize::MAX, 30), ("get daemonset", 8, 1, 10)]
+    {
+        let mut world = nodes(3);
+        world.registry.insert("q.io/a:1".into(), Pull::after(20));
+        world.registry_at.insert(("n3".into(), "q.io/a:1".into()), Pull::after(10_000));
+        world.at(15, Happening::SetReady("n3", false));
+        let hangs = FaultKind::Hang(Duration::from_secs(seconds));
+        world.faults.push(fault(request, skip, times, hangs));
+        let ended = attempt(&world.share(), &args("--timeout 120s q.io/a:1"));
+        ended.expect(0, &["ready: `q.io/a:1` on 2 nodes"]);
+    }
+}
+
+#[test]
+fn a_webhook_that_is_down_is_what_to_mend() {
+    let mut world = nodes(1);
+    let message = "Internal error occurred: failed calling webhook \"v.example\": no endpoints";
+    let kind = FaultKind::Status { code: 500, message, retry_after: None };
+    world.faults.push(fault("create daemonset", 0, usize::MAX, kind));
+    let ended = attempt(&world.share(), &args("q.io/a:1"));
+    ended.expect(3, &["failed calling webhook", "mend the webhook, or let it pass over"]);
+}
+
 /// An API server that has just started knows nobody's rights for a moment.
 #[test]
 fn rights_that_are_missing_when_the_api_server_is_back_are_waited_for() {
@@ -497,14 +546,9 @@ fn rights_that_are_missing_when_the_api_server_is_back_are_waited_for() {
         let mut world = world();
         world.registry.insert("q.io/a:1".into(), Pull::after(60));
         let message = "User \"x\" cannot do this to resource \"any\"";
-        let away = |from, until, kind| Outage {
-            from: Duration::from_secs(from),
-            until: Duration::from_secs(until),
-            kind,
-        };
-        world.outages.push(away(20, 30, FaultKind::Transport));
-        let refuses = FaultKind::Status { code, message, retry_after: None };
-        world.outages.push(away(30, until, refuses));
+        world.outages.push(away(20, 30));
+        let kind = FaultKind::Status { code, message, retry_after: None };
+        world.outages.push(Outage { kind, ..away(30, until) });
         let ended = attempt(&world.share(), &args("q.io/a:1"));
         ended.expect(exit, &[if exit == 0 { "ready" } else { "withdrawn" }]);
         assert!(exit == 0 || ended.took < Duration::from_secs(45), "{:?}", ended.took);

@@ -178,7 +178,7 @@ fn helms_timeout_is_named_where_rights_are_withdrawn_from_a_hook() {
         world.at(20, Happening::WithdrawRights);
         let ended = attempt(&world.share(), &args);
         assert!(ended.verdict().contains("withdrawn"), "{}", ended.verdict());
-        let verdict = ended.verdict().trim_end_matches(|it: char| it == '"');
+        let verdict = ended.verdict().trim_end_matches('"');
         assert!(verdict.ends_with(ends), "{verdict}");
     }
 }

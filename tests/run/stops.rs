@@ -1,7 +1,11 @@
 //! Runs that are stopped or killed, after every single request they make.
 
-use crate::bench::{Ended, args, args_with, nodes, run};
-use crate::model::{Pull, World};
+use std::time::Duration;
+
+use prepull::puller::OwnerReference;
+
+use crate::bench::{Ended, args, args_with, attempt, nodes, run};
+use crate::model::{Pull, World, epoch};
 
 /// Two groups, so that a stop may come in between them.
 fn settings() -> &'static str {
@@ -98,4 +102,55 @@ fn a_stopped_second_try_leaves_nothing_that_it_knows_of() {
         world.borrow_mut().signal_after = Some(k);
         run(&world, &args_with("", settings()));
     }
+}
+
+/// Nobody deletes the owner for its success where that is no Job.
+#[test]
+fn a_pod_that_starts_again_removes_what_it_made_before() {
+    let mut args = args("q.io/a:1");
+    args.config.owner = Some(OwnerReference {
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        name: "by-hand".into(),
+        uid: args.config.id.clone(),
+    });
+    let mut world = nodes(2);
+    world.pace.listing = Duration::ZERO;
+    world.kill_after = Some(8);
+    let world = world.share();
+    assert!(run(&world, &args).is_killed);
+    assert_eq!(world.borrow().sets.len(), 1);
+    world.borrow_mut().kill_after = None;
+    world.borrow_mut().advance(Duration::from_secs(20));
+    attempt(&world, &args).expect(0, &["had `q.io/a:1` already"]);
+    assert!(world.borrow().sets.is_empty());
+}
+
+/// It has no time to look for what it may have made, and removes it all the same.
+#[test]
+fn a_second_try_after_the_deadline_removes_what_the_first_one_made() {
+    let mut world = nodes(2);
+    world.registry.insert("q.io/a:1".into(), Pull::after(1000));
+    world.kill_after = Some(20);
+    let world = world.share();
+    assert!(run(&world, &args("q.io/a:1")).is_killed);
+    assert_eq!(world.borrow().sets.len(), 1);
+    world.borrow_mut().kill_after = None;
+    let now = world.borrow().now;
+    world.borrow_mut().advance(Duration::from_secs(275) - now);
+    let ended = attempt(&world, &args("q.io/a:1"));
+    ended.expect(3, &["2 nodes (n1, n2) yet: its turn has not come"]);
+    assert!(world.borrow().sets.is_empty());
+}
+
+/// Where nothing may be read, nothing is known to be left.
+#[test]
+fn what_an_earlier_try_may_have_made_is_not_told_to_be_left() {
+    let mut world = nodes(2);
+    world.registry.insert("q.io/a:1".into(), Pull::after(1000));
+    world.denied.insert("get daemonset".into());
+    world.jobs.insert("demo-prepull".into(), epoch() - Duration::from_secs(500));
+    let ended = attempt(&world.share(), &args("q.io/a:1"));
+    ended.expect(3, &["time ran out"]);
+    assert!(!ended.says("may be left"), "{:#?}", ended.lines);
 }

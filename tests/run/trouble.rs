@@ -187,6 +187,21 @@ fn an_old_refusal_is_no_reason() {
     }
 }
 
+/// As at the deadline: what keeps an image away is of no account.
+#[test]
+fn nodes_whose_pods_are_refused_may_lack_images_too() {
+    for (allowed, exit, words) in [
+        ("1", 0, "but not on n3, forgiven: allowed to lack images: pods \""),
+        ("0", 1, "raise the"),
+    ] {
+        let mut world = nodes(3);
+        world.registry.insert("q.io/a:1".into(), Pull::after(60));
+        world.at(5, Happening::RefusePods(Some(QUOTA))).at(6, Happening::DeletePod("n3"));
+        let ended = run(&world.share(), &args(&format!("--allow-missing {allowed} q.io/a:1")));
+        ended.expect(exit, &[words]);
+    }
+}
+
 /// What was counted in a part of a list is fewer than what was there.
 #[test]
 fn refusals_of_a_list_that_breaks_off_are_not_counted() {

@@ -200,6 +200,16 @@ fn a_node_without_room_is_forgiven_by_name_after_a_while() {
     }
 }
 
+/// Nobody made a pod for those that were not let in yet, which is no fault of the DaemonSet.
+#[test]
+fn at_the_deadline_those_that_wait_for_a_place_are_told_apart() {
+    let mut world = nodes(6);
+    world.registry.insert("q.io/a:1".into(), Pull::after(100));
+    let ended = run(&world.share(), &args("--max-nodes-at-once 1 q.io/a:1"));
+    ended.expect(3, &["on 3 nodes (n4, n5, n6) yet: its turn has not come: a rerun goes on"]);
+    assert!(!ended.says("no pod was made"), "{:#?}", ended.lines);
+}
+
 #[test]
 fn the_same_without_a_look_at_nodes() {
     let mut world = pulling(3);

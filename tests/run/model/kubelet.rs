@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prepull::evidence::{
     ContainerState, ContainerStatus, Event, EventMetadata, ObjectReference, Pod, PodContainer,
@@ -11,7 +11,7 @@ use prepull::evidence::{
 use prepull::node::FoundAffinity;
 
 use super::steps::{Growth, step_of_event};
-use super::{Pulls, World};
+use super::{Pulls, World, timestamp};
 
 /// The kubelet's first pause after a failed pull, and the longest one.
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
@@ -53,6 +53,7 @@ pub struct ModelPod {
     /// The uid of its DaemonSet.
     pub set: String,
     pub labels: Rc<BTreeMap<String, String>>,
+    pub created: SystemTime,
     pub node: String,
     /// As the DaemonSet controller writes it: to this node alone.
     pub affinity: FoundAffinity,
@@ -530,6 +531,7 @@ impl ModelPod {
             metadata: PodMetadata {
                 name: self.name.clone(),
                 uid: self.uid.clone(),
+                creation_timestamp: timestamp(self.created),
                 owner_references: vec![owner],
             },
             spec: PodSpec {
