@@ -101,8 +101,8 @@ impl Run<'_> {
     }
 
     pub(super) fn note_left(&mut self, group: usize) {
-        // Of what an earlier try may have made, nothing is known.
-        if self.knows_leftovers {
+        // What an earlier try may have made is no more than a guess.
+        if self.knows_leftovers || self.groups[group].puller != PullerState::Asked {
             self.left.push(self.puller_name(group));
         }
     }

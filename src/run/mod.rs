@@ -872,7 +872,11 @@ impl<'a> Run<'a> {
             }
             (Phase::Clean { group, uid: None }, Answer::Puller(found)) => {
                 match self.is_of_this_run(&found) {
-                    true => Phase::Clean { group, uid: Some(found.metadata.uid) },
+                    true => {
+                        let uid = found.metadata.uid;
+                        self.groups[group].puller = PullerState::Made { uid: uid.clone() };
+                        Phase::Clean { group, uid: Some(uid) }
+                    }
                     false => self.cleaned(group),
                 }
             }
