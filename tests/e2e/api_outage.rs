@@ -50,7 +50,7 @@ fn runs_outlast_the_api_server_or_say_that_it_is_away() {
     assert!(began.elapsed() >= TIMEOUT, "{:?}", began.elapsed());
     assert_eq!(ended.code, Some(3), "{}", ended.said());
     let report = lines(&ended);
-    expect_line(&report, &["note: DaemonSet `hasty-", "may be left: it goes with the hook's Job"]);
+    expect_line(&report, &["note: DaemonSet `hasty-", "may be left: it goes with the Job `"]);
     expect_line(&report, &["failed: time ran out after 25s: cannot ", ": connect to "]);
     assert!(verdict(&report).ends_with(": check that the API server answers"), "{report:?}");
 

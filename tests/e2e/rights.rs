@@ -127,7 +127,7 @@ fn an_end_of_the_daemon_set(right: Right) {
     let hook = Hook::without(right);
     let report = lines(&hook.run().succeeded());
     expect_line(&report, &["note: cannot delete daemonset `", &refused(right)]);
-    expect_line(&report, &["note: ", "may be left: it goes with the hook's Job"]);
+    expect_line(&report, &["note: ", "may be left: it goes with the Job `"]);
     assert_eq!(hook.scenario.names(&["daemonsets"]).len(), 1);
     cluster().kubectl(&["delete", "job", "hook", "--namespace", &hook.scenario.ns]);
     hook.expect_clean();
