@@ -108,7 +108,7 @@ fn a_bad_image_ends_it_soon() {
 #[test]
 fn a_forgiven_node_that_goes_is_not_counted_for_one_that_comes() {
     let mut world = world(3);
-    world.registry.insert("q.io/a:1".into(), Pull::after(90));
+    world.registry.insert("q.io/a:1".into(), Pull::after(70));
     world.registry_at.insert(("n1".into(), "q.io/a:1".into()), Pull::fails("manifest unknown"));
     world.at(60, Happening::Remove("n1"));
     world.at(61, Happening::RefusePods(Some("exceeded quota: few")));

@@ -100,8 +100,10 @@ fn at_the_deadline_nothing_but_what_is_allowed_counts() {
             let ended = run(&world, &args(&line));
             assert_eq!(ended.exit, 0, "{line}: {:#?}", ended.lines);
             let world = world.borrow();
-            let last = world.requests.iter().rfind(|it| it.request == "delete pod");
-            assert!(last.is_none_or(|it| it.at < seconds(timeout)), "{line}: {last:?}");
+            let deleted: Vec<_> =
+                world.requests.iter().filter(|it| it.request == "delete pod").collect();
+            assert!(deleted.iter().all(|it| it.at < seconds(timeout)), "{line}: {deleted:?}");
+            assert_eq!(ended.says("are made anew"), !deleted.is_empty(), "{line}");
         }
     }
 }
