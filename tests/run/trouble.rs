@@ -86,15 +86,14 @@ fn at_the_deadline_so_many_may_lack_images_too() {
 /// of nodes that are not known.
 #[test]
 fn at_the_deadline_nothing_but_what_is_allowed_counts() {
-    for timeout in 50..80 {
+    for timeout in 35..80 {
         for line in ["--stall-timeout 40s", "--max-nodes-at-once 1", ""] {
             let mut world = nodes(3);
             if line.is_empty() {
                 world.denied.insert("list nodes".into());
             }
-            for (name, takes) in [("n1", 1000), ("n2", 1), ("n3", 1000)] {
-                world.registry_at.insert((name.into(), "q.io/a:1".into()), Pull::after(takes));
-            }
+            world.registry.insert("q.io/a:1".into(), Pull::fails(AWAY));
+            world.registry_at.insert(("n2".into(), "q.io/a:1".into()), Pull::after(1));
             let world = world.share();
             let line = format!("{line} --timeout {timeout}s --allow-missing 3 q.io/a:1");
             let ended = run(&world, &args(&line));
