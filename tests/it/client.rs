@@ -152,31 +152,26 @@ fn a_connection_is_used_again() {
     assert!(fake.requests().iter().all(|it| it.connection == 0), "{:?}", fake.requests());
 }
 
-/// The child of [`proxies_in_the_environment_are_ignored`], which does nothing by itself.
-#[test]
-fn proxies_child() {
-    let Ok(url) = std::env::var("PREPULL_TEST_SERVER") else {
-        return;
-    };
-    open_url(&url, None, None).list_nodes(None).unwrap();
-}
-
 #[test]
 fn proxies_in_the_environment_are_ignored() {
     let fake = Fake::start();
+    let mut holds_it = node("n1");
+    holds_it["status"]["images"] = json!([{ "names": ["docker.io/library/a:1"] }]);
+    fake.world().nodes.push(holds_it);
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", proxy.local_addr().unwrap());
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "client::proxies_child"]).env("PREPULL_TEST_SERVER", fake.url());
-    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
-        child.env(name, &url);
-    }
-    child.env_remove("NO_PROXY").env_remove("no_proxy");
-    let output = child.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    assert_eq!(fake.requests().len(), 1);
     proxy.set_nonblocking(true).unwrap();
-    assert_eq!(proxy.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prepull"));
+    // One that is asked never answers, and the time ends.
+    command.args(["check", "--server", &fake.url(), "--timeout", "10s", "a:1"]);
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        command.env(name, &url);
+    }
+    let output = command.env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(proxy.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "{told}");
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert_eq!(fake.requests().len(), 1);
 }
 
 // === Each method of the trait ===
