@@ -43,11 +43,9 @@ impl Clock for SystemClock {
         SystemTime::now()
     }
 
-    fn sleep(&mut self, duration: Duration) {
+    fn sleep(&mut self, duration: Duration, known: Signal) {
         let until = Instant::now() + duration;
-        // A signal that came in before is known already, and no reason not to pause.
-        let before = self.signal();
-        while self.signal() == before {
+        while self.signal() == known {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -60,6 +58,34 @@ impl Clock for SystemClock {
         match self.stop.load(Ordering::Relaxed) {
             false => Signal::None,
             true => Signal::Stop,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn clock(is_stopped: bool) -> SystemClock {
+        SystemClock { started: Instant::now(), stop: Arc::new(is_stopped.into()) }
+    }
+
+    /// It came between a look at the signals and the pause.
+    #[test]
+    fn a_signal_that_is_not_known_yet_ends_a_pause() {
+        let mut clock = clock(true);
+        clock.sleep(LONG, Signal::None);
+        assert!(clock.elapsed() < LONG, "{:?}", clock.elapsed());
+    }
+
+    #[test]
+    fn a_signal_that_is_known_does_not_end_a_pause() {
+        for (is_stopped, known) in [(true, Signal::Stop), (false, Signal::None)] {
+            let mut clock = clock(is_stopped);
+            clock.sleep(2 * SLICE, known);
+            assert!(clock.elapsed() >= 2 * SLICE, "{:?}", clock.elapsed());
         }
     }
 }

@@ -124,7 +124,7 @@ impl Clock for VirtualClock {
         SystemTime::UNIX_EPOCH + self.0.get()
     }
 
-    fn sleep(&mut self, duration: Duration) {
+    fn sleep(&mut self, duration: Duration, _known: Signal) {
         self.0.set(self.0.get() + duration);
     }
 

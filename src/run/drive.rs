@@ -11,8 +11,8 @@ pub trait Clock {
     fn elapsed(&self) -> Duration;
     /// The machine's own idea of the time, for want of the API server's.
     fn wall(&self) -> SystemTime;
-    /// Sleeps, but no longer than until a signal comes in.
-    fn sleep(&mut self, duration: Duration);
+    /// Sleeps, but no longer than until there is another signal than the one that the run knows.
+    fn sleep(&mut self, duration: Duration, known: Signal);
     fn signal(&self) -> Signal;
 }
 
@@ -42,7 +42,7 @@ pub fn drive(
             }
             Action::Finish => return,
             Action::Wait(pause) => {
-                clock.sleep(pause);
+                clock.sleep(pause, now.signal);
                 Observation::Waited
             }
         };

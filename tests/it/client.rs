@@ -781,6 +781,18 @@ impl Process {
         line
     }
 
+    /// Reads on until a line has this in it.
+    #[track_caller]
+    fn line_with(&mut self, words: &str) {
+        loop {
+            let line = self.line();
+            assert!(!line.is_empty(), "it ended without `{words}`");
+            if line.contains(words) {
+                return;
+            }
+        }
+    }
+
     fn terminate(&self) {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         assert!(status.unwrap().success());
@@ -825,10 +837,9 @@ fn a_signal_during_a_long_wait_ends_it_at_once() {
     let fake = Fake::start();
     fake.world().nodes.push(node("n1"));
     let url = fake.url();
-    let process = Process::start(&["--server", &url, "--interval", "12s", "a:1"]);
-    wait_for(&fake, "POST", "/daemonsets");
-    // By now it waits.
-    thread::sleep(Duration::from_millis(500));
+    let mut process = Process::start(&["--server", &url, "--interval", "12s", "a:1"]);
+    // Nothing but the wait follows it.
+    process.line_with("made DaemonSet");
     let start = Instant::now();
     process.terminate();
     let (code, lines) = process.end();

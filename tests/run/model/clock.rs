@@ -33,13 +33,11 @@ impl Clock for ModelClock {
         self.world.borrow().wall() + Duration::from_secs(1_000_000)
     }
 
-    fn sleep(&mut self, duration: Duration) {
+    fn sleep(&mut self, duration: Duration, known: Signal) {
         let mut world = self.world.borrow_mut();
         let until = world.now + duration;
-        // A signal that came in before is known already, and no reason not to pause.
-        let before = world.signal;
         let start = world.now;
-        while world.now < until && world.signal == before {
+        while world.now < until && world.signal == known {
             // Where nothing is due there is nothing to notice.
             let due = world.next_due().map_or(until, |it| it.clamp(world.now, until));
             let n_slices = (due - start).as_nanos() / SLICE.as_nanos() + 1;
