@@ -586,6 +586,9 @@ impl KubeCluster {
             ureq::Error::Io(error) if phase == READING => {
                 format!("the answer cannot be read: {}", plain(&error))
             }
+            ureq::Error::Io(error) if is_no_host(&error.to_string()) => {
+                format!("connect to {authority}: there is no such host")
+            }
             ureq::Error::Io(error) => format!("connect to {authority}: {}", plain(&error)),
             ureq::Error::BodyExceedsLimit(most) => {
                 format!("the answer is longer than {} KiB", most >> 10)
@@ -667,6 +670,16 @@ fn is_end(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::UnexpectedEof
     )
+}
+
+/// Whether a lookup, which has nothing but words for it, says that a name has no address. One that
+/// could not be done now is another matter.
+///
+/// Source: `gai_strerror` of musl and glibc for `EAI_AGAIN`, the two texts that are excepted.
+fn is_no_host(text: &str) -> bool {
+    text.starts_with("failed to lookup address information")
+        && !text.contains("Try again")
+        && !text.contains("Temporary failure in name resolution")
 }
 
 /// The TLS failure inside an error, which ureq hands on either way.
@@ -899,3 +912,23 @@ const WARNING_TEXT: usize = 500;
 /// The phases of a request, as a message says them.
 const READING: &str = "reading the answer";
 const WAITING: &str = "waiting for the answer";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lookup_that_fails_for_now_says_nothing_of_the_host() {
+        for (why, is_none) in [
+            ("Name does not resolve", true),
+            ("Name or service not known", true),
+            ("No address associated with hostname", true),
+            ("Try again", false),
+            ("Temporary failure in name resolution", false),
+        ] {
+            let text = format!("failed to lookup address information: {why}");
+            assert_eq!(is_no_host(&text), is_none, "{why}");
+        }
+        assert!(!is_no_host("Connection refused (os error 111)"));
+    }
+}
