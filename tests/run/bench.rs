@@ -8,9 +8,11 @@ use prepull::args::{self, Command, RunArgs};
 use prepull::node::eligible;
 use prepull::report::{Exit, Report, Verbosity};
 use prepull::run::{Line, Run, Signal, drive};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::model::{Killed, ModelClock, ModelCluster, ModelNode, Request, Shared, World, epoch};
+use crate::model::{
+    FaultKind, Killed, ModelClock, ModelCluster, ModelNode, Pull, Request, Shared, World, epoch,
+};
 
 /// What the run may take beyond its deadline: a last look and the cleaning up. The Job's own
 /// deadline is 20 s after the run's.
@@ -39,6 +41,34 @@ pub struct Ended {
 pub fn nodes(n_nodes: usize) -> World {
     let width = n_nodes.to_string().len();
     World::of((1..=n_nodes).map(|it| ModelNode::new(&format!("n{it:0width$}"))).collect())
+}
+
+/// Three nodes, on which this image takes so many seconds.
+pub fn pulling_for(takes: u64) -> World {
+    let mut world = nodes(3);
+    world.registry.insert("q.io/a:1".into(), Pull::after(takes));
+    world
+}
+
+/// A DaemonSet of this run that an earlier try made of something else.
+pub fn of_an_earlier_try() -> Value {
+    let name = format!("demo-{}-1", &JOB_UID.replace('-', "")[..10]);
+    json!({
+        "metadata": {
+            "name": name,
+            "labels": {"prepull.dev/name": "demo", "prepull.dev/run": JOB_UID},
+            "ownerReferences": [{"uid": JOB_UID}],
+        },
+        "spec": {"template": {"metadata": {}, "spec": {"containers": [], "initContainers": []}}},
+    })
+}
+
+pub fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub fn answer(code: u16, message: &'static str, retry_after: Option<u64>) -> FaultKind {
+    FaultKind::Status { code, message, retry_after: retry_after.map(Duration::from_secs) }
 }
 
 /// The arguments of a hook's Job.
@@ -151,6 +181,14 @@ impl Ended {
         }
         self
     }
+}
+
+/// How many requests were sent in the busiest second.
+pub fn busiest_second(world: &Shared) -> usize {
+    let world = world.borrow();
+    let at = || world.requests.iter().map(|it| it.at);
+    let within = |start| at().filter(|it| (start..start + seconds(1)).contains(it)).count();
+    at().map(within).max().unwrap_or_default()
 }
 
 /// What holds after every run.

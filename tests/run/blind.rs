@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bench::{args, args_with, nodes, run};
+use crate::bench::{args, args_with, nodes, run, seconds};
 use crate::model::{Happening, ModelNode, Pull, World};
 
 fn world(n_nodes: usize) -> World {
@@ -142,4 +142,54 @@ fn a_percentage_is_one_of_all_nodes_that_are_to_have_a_pod() {
         let line = format!("--allow-missing {allowed} q.io/a:1");
         run(&world.share(), &args(&line)).expect(0, &["ready"]);
     }
+}
+
+/// A node that was proved goes, and another one comes at the same moment: the DaemonSet wants two
+/// pods as before, and the new one's is not there yet when the pods are looked at.
+#[test]
+fn as_many_nodes_as_before_need_not_be_the_same() {
+    let mut n_late = 0;
+    for at in 18..60 {
+        let mut world = world(2);
+        world.pace.controller = seconds(6);
+        world.registry.insert("q.io/a:1".into(), Pull::after(25));
+        world.registry_at.insert(("n2".into(), "q.io/a:1".into()), Pull::after(2));
+        world.at(at, Happening::Remove("n2"));
+        world.at(at, Happening::Join(Box::new(ModelNode::new("n3"))));
+        let world = world.share();
+        let ended = run(&world, &args("q.io/a:1"));
+        ended.expect(0, &["ready"]);
+        let world = world.borrow();
+        let look = world.requests.iter().rfind(|it| it.request == "list pods");
+        if look.is_some_and(|it| it.at > seconds(at)) {
+            n_late += 1;
+            assert!(world.nodes["n3"].holds("q.io/a:1"), "at {at}: {:#?}", ended.lines);
+        }
+    }
+    assert!(n_late > 10, "{n_late}");
+}
+
+/// The numbers are older than the pods: they want two, which are proved, and there are three.
+#[test]
+fn a_pod_without_a_node_is_waited_for() {
+    let mut n_late = 0;
+    for at in 0..200 {
+        let at = Duration::from_millis(15_000 + at * 100);
+        let mut world = world(2);
+        world.pace.request = Duration::from_millis(500);
+        world.registry.insert("q.io/a:1".into(), Pull::after(10));
+        let full = ModelNode { has_room: false, ..ModelNode::new("n3") };
+        world.script.push((at, Happening::Join(Box::new(full))));
+        let world = world.share();
+        let ended = run(&world, &args("--timeout 50s q.io/a:1"));
+        let world = world.borrow();
+        let look = world.requests.iter().rfind(|it| it.request == "list pods");
+        if look.is_some_and(|it| it.at > at + world.pace.controller) {
+            n_late += 1;
+            // It is waited for until the deadline, or forgiven by name.
+            let is_forgiven = ended.report["nodes"]["forgiven"]["n3"].is_string();
+            assert!(ended.exit == 3 || is_forgiven, "at {at:?}: {:#?}", ended.lines);
+        }
+    }
+    assert!(n_late > 10, "{n_late}");
 }

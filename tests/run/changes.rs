@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::bench::{JOB_UID, args, args_with, attempt, check, nodes, run};
+use crate::bench::{JOB_UID, args, args_with, attempt, check, nodes, pulling_for, run, seconds};
 use crate::model::{
     Admission, Fault, FaultKind, Happening, ModelNode, PodsOnReplace, Pull, Stored, World, epoch,
 };
@@ -33,6 +33,21 @@ fn a_node_that_ceases_to_be_a_target_is_named_and_not_waited_for() {
         assert!(ended.says(&format!("n2 ({reason})")), "{:#?}", ended.lines);
         assert!(ended.took < Duration::from_secs(60), "{:?} for {reason}", ended.took);
     }
+}
+
+#[test]
+fn a_target_of_one_group_is_dropped_for_the_reason_of_that_group() {
+    let settings = r#"{"images": [
+        "q.io/a:1", {"image": "q.io/b:1", "tolerations": [{"operator": "Exists"}]}
+    ]}"#;
+    let mut world = pulling_for(5);
+    let away = Pull::fails("dial tcp: i/o timeout");
+    world.registry_at.insert(("n2".into(), "q.io/a:1".into()), away);
+    world.at(15, Happening::Taint("n2", "gpu"));
+    let ended = run(&world.share(), &args_with("", settings));
+    ended.expect(0, &["ready"]);
+    assert_eq!(ended.report["nodes"]["dropped"]["n2"], "taint `gpu` is not tolerated");
+    assert!(ended.took < seconds(90), "{:?}", ended.took);
 }
 
 #[test]
@@ -148,6 +163,36 @@ fn evidence_of_a_replaced_node_does_not_count_for_a_second_try_either() {
 }
 
 #[test]
+fn a_node_that_another_one_replaced_is_not_gone() {
+    let mut world = pulling_for(5);
+    // The pods of neither machine come to anything.
+    let away = Pull::fails("dial tcp: i/o timeout");
+    world.registry_at.insert(("n2".into(), "q.io/prepull:1".into()), away);
+    let mut new = ModelNode::new("n2");
+    new.images.push(Stored::new("q.io/a:1", Duration::ZERO));
+    world.at(15, Happening::Remove("n2")).at(15, Happening::Join(Box::new(new)));
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    let why = "replaced by a node that holds the images";
+    assert_eq!(ended.report["nodes"]["dropped"]["n2"], why);
+}
+
+/// Somebody else's pod pulled it, while ours can not.
+#[test]
+fn an_image_that_a_node_comes_to_list_counts() {
+    let mut world = pulling_for(5);
+    let away = Pull::fails("dial tcp: i/o timeout");
+    world.registry_at.insert(("n2".into(), "q.io/prepull:1".into()), away);
+    let (node_uid, image) = (world.nodes["n2"].uid.clone(), "q.io/a:1".into());
+    world.at(10, Happening::Arrive { node_uid, image });
+    let ended = run(&world.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready: `q.io/a:1` on 3 nodes"]);
+    assert!(ended.took < seconds(120), "{:?}", ended.took);
+    assert_eq!(ended.report["nodes"]["dropped"], json!({}));
+    assert_eq!(ended.report["images"][0]["missing"], 0);
+}
+
+#[test]
 fn a_node_that_joins_meanwhile_is_pulled_for() {
     let mut world = slow_on_n2(30);
     world.at(10, Happening::Join(Box::new(ModelNode::new("n4"))));
@@ -236,6 +281,15 @@ fn a_rewritten_image_is_told_and_counts() {
     ended.expect(0, &["ready"]);
     assert!(ended.says("was given image `mirror.io/a:1` in place of `q.io/a:1`"));
     assert!(world.borrow().nodes["n1"].holds("mirror.io/a:1"));
+}
+
+#[test]
+fn preferences_that_a_webhook_adds_are_no_fault() {
+    let mut world = pulling_for(5);
+    world.admission.push(Admission::Prefer);
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready: `q.io/a:1` on 3 nodes"]);
+    assert_eq!(world.borrow().count("create daemonset"), 1);
 }
 
 #[test]
@@ -393,6 +447,34 @@ fn a_group_without_nodes_is_told() {
     let ended = run(&world, &args_with("", settings));
     ended.expect(0, &["ready"]);
     assert!(ended.says("q.io/gpu:1: on no node"), "{:#?}", ended.lines);
+}
+
+#[test]
+fn an_image_without_a_node_is_noted_and_judged() {
+    let settings = r#"{"images": [
+        "q.io/a:1", {"image": "q.io/gpu:1", "nodeSelector": {"pool": "gpu"}}
+    ]}"#;
+    for (line, exit, words) in [
+        ("", 0, ["ready", "no node may run `q.io/gpu:1`"]),
+        ("--strict", 1, ["`--strict`", "no node may run `q.io/gpu:1`"]),
+        ("check", 0, ["present", "no node may run `q.io/gpu:1`"]),
+        ("check --strict", 1, ["`--strict`", "no node may run `q.io/gpu:1`"]),
+    ] {
+        let mut world = nodes(3);
+        for (name, node) in &mut world.nodes {
+            node.images.push(Stored::new("q.io/a:1", Duration::ZERO));
+            if name == "n2" {
+                node.labels.insert("pool".into(), "gpu".into());
+                node.cordoned = true;
+            }
+        }
+        let ended = run(&world.share(), &args_with(line, settings));
+        ended.expect(exit, &words);
+        let note = "no node may run the pods of `q.io/gpu:1` (2 nodes: node selector does not \
+                    match, 1 node: cordoned)";
+        assert_eq!(ended.report["notes"], json!([note]), "{line}");
+        assert!(ended.says(&format!("note: {note}")), "{:#?}", ended.lines);
+    }
 }
 
 #[test]

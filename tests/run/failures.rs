@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::bench::{Ended, args, attempt, nodes, run};
+use crate::bench::{Ended, args, attempt, nodes, run, seconds};
 use crate::model::{Admission, FaultKind, Happening, Outage, Pull, Shared, World, epoch};
 
 const NOT_FOUND: &str = "rpc error: code = NotFound desc = failed to pull and unpack image \
@@ -14,10 +14,6 @@ const TIMEOUT: &str = "rpc error: code = DeadlineExceeded desc = failed to do re
 fn after_the_first_failure(world: &Shared) -> Duration {
     let world = world.borrow();
     world.now - world.events.first().expect("a pull failed").at
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
 }
 
 /// Nine good images, each of which takes so long, and a bad one before or behind them.

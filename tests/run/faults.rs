@@ -6,7 +6,10 @@ use prepull::cluster::{ApiError, Cause};
 use prepull::run::{Action, Now, Observation, Run, Signal};
 use serde_json::json;
 
-use crate::bench::{Ended, args, attempt, is_said_to_be_left, nodes, run};
+use crate::bench::{
+    Ended, answer, args, args_with, attempt, busiest_second, is_said_to_be_left, nodes,
+    of_an_earlier_try, pulling_for, run, seconds,
+};
 use crate::model::{Fault, FaultKind, Happening, ModelNode, Outage, Pull, World, epoch};
 
 /// Every request that a run with a late node makes.
@@ -22,6 +25,18 @@ const REQUESTS: [&str; 9] = [
     "delete daemonset",
 ];
 
+/// Of a run without `--timeout`.
+const DEADLINE: Duration = Duration::from_secs(270);
+/// What RBAC says, and what else refuses with the same status.
+const RBAC: &str = "daemonsets.apps is forbidden: User \"system:serviceaccount:apps:demo\" cannot \
+                    create resource \"daemonsets\" in API group \"apps\" in the namespace \"apps\"";
+const REFUSALS: [&str; 3] = [
+    "daemonsets.apps \"demo\" is forbidden: exceeded quota: few, requested: \
+     count/daemonsets.apps=1, used: count/daemonsets.apps=5, limited: count/daemonsets.apps=5",
+    "pods \"demo\" is forbidden: violates PodSecurity \"restricted:latest\": runAsNonRoot != true",
+    "admission webhook \"validate.kyverno.svc-fail\" denied the request: no such registry",
+];
+
 fn world() -> World {
     let mut world = nodes(3);
     world.registry.insert("q.io/a:1".into(), Pull::after(12));
@@ -33,9 +48,8 @@ fn fault(request: &'static str, skip: usize, times: usize, kind: FaultKind) -> F
     Fault { request, skip, times, kind }
 }
 
-fn answer(code: u16, retry_after: Option<u64>) -> FaultKind {
-    let retry_after = retry_after.map(Duration::from_secs);
-    FaultKind::Status { code, message: "the server says no", retry_after }
+fn always(request: &'static str, kind: FaultKind) -> Fault {
+    fault(request, 0, usize::MAX, kind)
 }
 
 #[test]
@@ -55,9 +69,9 @@ fn one_fault_of_any_request_changes_nothing() {
         for skip in [0, 1, 2] {
             for (times, kind) in [
                 (1, FaultKind::LostAnswer),
-                (3, answer(500, None)),
-                (2, answer(429, Some(3))),
-                (2, answer(503, None)),
+                (3, answer(500, "no", None)),
+                (2, answer(429, "no", Some(3))),
+                (2, answer(503, "no", None)),
                 (4, FaultKind::Transport),
                 (1, FaultKind::Hang(Duration::from_secs(10))),
             ] {
@@ -100,7 +114,7 @@ fn an_expired_continue_token_starts_the_list_anew() {
     for request in ["list nodes continue", "list pods continue"] {
         let mut world = nodes(5);
         world.page = 2;
-        world.faults.push(fault(request, 1, 1, answer(410, None)));
+        world.faults.push(fault(request, 1, 1, answer(410, "no", None)));
         let world = world.share();
         run(&world, &args("q.io/a:1")).expect(0, &["ready: `q.io/a:1` on 5 nodes"]);
         let world = world.borrow();
@@ -114,11 +128,68 @@ fn a_list_of_events_that_expired_ends_nothing() {
     let mut world = nodes(5);
     world.page = 2;
     world.registry.insert("q.io/bad:1".into(), Pull::fails("manifest unknown"));
-    world.faults.push(fault("list events continue", 0, 1, answer(410, None)));
+    world.faults.push(fault("list events continue", 0, 1, answer(410, "no", None)));
     let world = world.share();
     run(&world, &args("q.io/bad:1")).expect(1, &["`q.io/bad:1` on 5 nodes", "manifest unknown"]);
     let world = world.borrow();
     assert!(world.requests.iter().any(|it| it.about == "continue" && !it.is_ok));
+}
+
+/// Pages of two, of which the second one can never be had.
+#[test]
+fn a_list_that_expires_again_and_again_is_read_at_a_pace() {
+    for (request, words) in [
+        ("list nodes continue", &["cannot list nodes", "too old"][..]),
+        ("list pods continue", &["cannot list pods", "too old"]),
+        ("list daemonsets continue", &["cannot list daemonsets", "too old"]),
+    ] {
+        for (timeout, pace) in (50..60).map(|it| (it, 700)).chain([(60, 10)]) {
+            let mut world = nodes(5);
+            world.page = 2;
+            for name in ["one", "two", "three"] {
+                let labels = json!({"prepull.dev/name": "demo", "prepull.dev/run": name});
+                world.plant(json!({"metadata": {"name": name, "labels": labels}}));
+            }
+            world.faults.push(always(request, answer(410, "the token is too old", None)));
+            // The time may end behind the first page as well as behind the second.
+            world.pace.request = Duration::from_millis(pace);
+            let world = world.share();
+            let ended = attempt(&world, &args(&format!("--timeout {timeout}s q.io/a:1")));
+            ended.expect(3, words);
+            assert!(busiest_second(&world) <= 10, "{request}: {}", busiest_second(&world));
+        }
+    }
+}
+
+#[test]
+fn events_that_can_not_be_had_change_no_end() {
+    for (takes, exit, verdict) in [(40, 0, "ready"), (1000, 3, "the pull has not ended")] {
+        let mut world = pulling_for(takes);
+        world.faults.push(always("list events", answer(500, "etcd is away", None)));
+        let world = world.share();
+        let ended = run(&world, &args("q.io/a:1"));
+        ended.expect(exit, &[verdict]);
+        assert!(world.borrow().count("list events") > 1);
+        assert!(world.borrow().sets.is_empty());
+        assert!(ended.took < DEADLINE + seconds(3), "{:?}", ended.took);
+    }
+}
+
+/// Whatever is wrong with them, they prove nothing.
+#[test]
+fn a_run_goes_on_without_events() {
+    for (request, code) in
+        [("list events continue", 410), ("list events", 400), ("list events", 404)]
+    {
+        let mut world = pulling_for(30);
+        world.registry.insert("q.io/late:1".into(), Pull::fails("i/o timeout"));
+        world.at(40, Happening::Registry("q.io/late:1", Pull::after(1)));
+        world.page = 2;
+        world.faults.push(always(request, answer(code, "no", None)));
+        let world = world.share();
+        run(&world, &args("q.io/a:1 q.io/late:1")).expect(0, &["ready"]);
+        assert!(world.borrow().requests.iter().any(|it| !it.is_ok), "{request}");
+    }
 }
 
 #[test]
@@ -133,8 +204,8 @@ fn an_api_server_that_is_away_from_the_start_is_the_verdict() {
 fn an_api_server_that_goes_away_is_the_verdict() {
     for kind in [
         FaultKind::Transport,
-        answer(500, None),
-        answer(429, Some(30)),
+        answer(500, "no", None),
+        answer(429, "no", Some(30)),
         FaultKind::Hang(Duration::from_secs(1)),
     ] {
         let mut world = world();
@@ -146,16 +217,106 @@ fn an_api_server_that_goes_away_is_the_verdict() {
 }
 
 #[test]
+fn a_server_that_does_not_answer_is_told_once() {
+    for skip in [0, 12] {
+        let mut world = pulling_for(1000);
+        world.faults.push(Fault { skip, ..always("", FaultKind::Transport) });
+        let ended = run(&world.share(), &args("q.io/a:1"));
+        ended.expect(3, &["time ran out", "connection refused"]);
+        let again = ended.lines.iter().filter(|it| it.contains("trying again")).count();
+        assert_eq!(again, 1, "{:#?}", ended.lines);
+        let has_image_line = ended.lines.iter().any(|it| it.starts_with("q.io/a:1: "));
+        assert_eq!(has_image_line, skip > 0, "{:#?}", ended.lines);
+    }
+}
+
+/// A request may be answered until the run's next limit, or for 2 s.
+#[track_caller]
+fn check_patience(world: &World, deadline: Duration) {
+    let last_look = deadline + seconds(5);
+    let job_read = world.requests.iter().position(|it| it.request == "get job");
+    for (place, it) in world.requests.iter().enumerate() {
+        let start = it.at - world.pace.request;
+        // Before the Job is read, its start is not known.
+        let deadline = if Some(place) <= job_read { DEADLINE } else { deadline };
+        let limit = match it.request {
+            _ if start < deadline => deadline,
+            // Cleaning up.
+            "get daemonset" | "delete daemonset" => last_look + seconds(2 + 9),
+            _ => last_look,
+        };
+        let most = limit.max(start) + seconds(2);
+        let until = start.saturating_add(it.patience);
+        assert!(until <= most, "{} at {start:?} may last until {until:?}", it.request);
+        assert!(it.patience >= seconds(2), "{} at {start:?} for {:?}", it.request, it.patience);
+    }
+}
+
+#[test]
+fn no_request_is_given_more_time_than_the_run_has() {
+    let for_ever = || FaultKind::Hang(seconds(3600));
+    for (started_before, request, skip) in [
+        (0, None, 0),
+        (0, Some("list nodes"), 0),
+        (0, Some("create daemonset"), 0),
+        (0, Some("get daemonset"), 40),
+        (0, Some("list pods"), 3),
+        (0, Some("list pods"), 26),
+        (0, Some("list events"), 3),
+        (0, Some("delete daemonset"), 0),
+        (0, Some(""), 12),
+        (100, None, 0),
+        (100, Some("get daemonset"), 20),
+        (100, Some(""), 12),
+    ] {
+        let mut world = pulling_for(1000);
+        let deadline = DEADLINE - seconds(started_before);
+        world.jobs.insert("demo-prepull".into(), epoch() - seconds(started_before));
+        let faults = request.map(|it| Fault { skip, ..always(it, for_ever()) });
+        world.faults.extend(faults);
+        let world = world.share();
+        let ended = run(&world, &args("q.io/a:1"));
+        ended.expect(3, &["time ran out"]);
+        check_patience(&world.borrow(), deadline);
+        let most = deadline + seconds(20);
+        assert!(ended.took <= most, "{request:?}: {:?}", ended.took);
+    }
+}
+
+#[test]
 fn a_retry_after_is_honoured() {
     for code in [429, 503] {
         let mut world = world();
-        world.faults.push(fault("get daemonset", 2, 1, answer(code, Some(7))));
+        world.faults.push(fault("get daemonset", 2, 1, answer(code, "no", Some(7))));
         let world = world.share();
         run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
         let world = world.borrow();
         let refused = world.requests.iter().position(|it| !it.is_ok).expect("one was refused");
         let [refused, next] = &world.requests[refused..refused + 2] else { unreachable!() };
         assert!(next.at >= refused.at + Duration::from_secs(7), "{code}: {next:?}");
+    }
+}
+
+#[test]
+fn no_answer_makes_a_run_spin() {
+    let none: fn(&mut World) = |_| {};
+    let plant: fn(&mut World) = |world| world.plant(of_an_earlier_try());
+    for (request, kind, prepare) in [
+        ("get daemonset", answer(429, "slow down", Some(0)), none),
+        ("list nodes", answer(503, "starting", Some(0)), none),
+        // It is there, and it is not.
+        ("create daemonset", answer(409, "it already exists", None), none),
+        // It is there, and can not be replaced.
+        ("delete daemonset", answer(409, "not this uid", None), plant),
+    ] {
+        let mut world = pulling_for(1000);
+        prepare(&mut world);
+        world.faults.push(always(request, kind));
+        let world = world.share();
+        let ended = attempt(&world, &args("--timeout 30s q.io/a:1"));
+        assert_eq!(ended.exit, 3, "{request}: {:#?}", ended.lines);
+        assert!(ended.took < seconds(50), "{request}: {:?}", ended.took);
+        assert!(busiest_second(&world) <= 10, "{request}: {}", busiest_second(&world));
     }
 }
 
@@ -264,11 +425,11 @@ fn a_node_that_does_not_come_back_with_the_api_server_is_dropped() {
 fn a_long_retry_after_does_not_carry_the_run_beyond_its_end() {
     let mut world = nodes(3);
     world.registry.insert("q.io/a:1".into(), Pull::after(1000));
-    world.faults.push(fault("delete daemonset", 0, usize::MAX, answer(429, Some(60))));
+    world.faults.push(fault("delete daemonset", 0, usize::MAX, answer(429, "no", Some(60))));
     run(&world.share(), &args("q.io/a:1")).expect(3, &["time ran out"]);
     let mut world = nodes(3);
     world.registry.insert("q.io/a:1".into(), Pull::after(1000));
-    world.faults.push(fault("get daemonset", 125, usize::MAX, answer(429, Some(60))));
+    world.faults.push(fault("get daemonset", 125, usize::MAX, answer(429, "no", Some(60))));
     run(&world.share(), &args("q.io/a:1")).expect(3, &["time ran out"]);
 }
 
@@ -277,7 +438,7 @@ fn a_long_retry_after_does_not_carry_the_run_beyond_its_end() {
 fn the_verdict_at_the_deadline_names_the_reason() {
     let mut world = nodes(3);
     world.registry.insert("q.io/a:1".into(), Pull::after(1000));
-    world.faults.push(fault("delete daemonset", 0, usize::MAX, answer(500, None)));
+    world.faults.push(fault("delete daemonset", 0, usize::MAX, answer(500, "no", None)));
     run(&world.share(), &args("q.io/a:1")).expect(3, &["the pull has not ended"]);
 }
 
@@ -342,7 +503,7 @@ fn a_leftover_that_may_not_be_removed_is_noted() {
 #[test]
 fn a_list_of_leftovers_that_expired_is_begun_anew() {
     let mut world = leftovers();
-    world.faults.push(fault("list daemonsets continue", 1, 1, answer(410, None)));
+    world.faults.push(fault("list daemonsets continue", 1, 1, answer(410, "no", None)));
     let world = world.share();
     run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
     let world = world.borrow();
@@ -384,7 +545,7 @@ fn the_log_of_a_run_with_many_faults_is_short() {
     let mut world = world();
     world.registry.insert("q.io/a:1".into(), Pull::after(100));
     for _ in 0..60 {
-        world.faults.push(fault("get daemonset", 1, 2, answer(429, None)));
+        world.faults.push(fault("get daemonset", 1, 2, answer(429, "no", None)));
     }
     let ended = run(&world.share(), &args("q.io/a:1"));
     ended.expect(0, &["ready"]);
@@ -460,6 +621,51 @@ fn every_puller_that_is_left_is_named() {
     }
 }
 
+#[test]
+fn a_right_to_create_that_comes_late_is_waited_for() {
+    let mut world = pulling_for(5);
+    let kind = answer(403, RBAC, None);
+    world.faults.push(Fault { request: "create daemonset", skip: 0, times: 4, kind });
+    let world = world.share();
+    run(&world, &args("q.io/a:1")).expect(0, &["ready"]);
+    assert_eq!(world.borrow().count("create daemonset"), 5);
+}
+
+#[test]
+fn only_a_right_that_is_missing_is_to_be_granted() {
+    for (refusal, is_right) in [(RBAC, true)].into_iter().chain(REFUSALS.map(|it| (it, false))) {
+        let mut world = pulling_for(5);
+        world.faults.push(always("create daemonset", answer(403, refusal, None)));
+        let world = world.share();
+        let ended = run(&world, &args("q.io/a:1"));
+        ended.expect(1, &[refusal]);
+        let advice = "grant this right to the ServiceAccount";
+        assert_eq!(ended.verdict().contains(advice), is_right, "{}", ended.verdict());
+        // A binding may not be in force yet; a quota is.
+        let took = ended.took;
+        assert_eq!(took >= seconds(5), is_right, "{took:?}");
+        assert!(took < seconds(6), "{took:?}");
+        assert_eq!(world.borrow().count("create daemonset") > 1, is_right);
+    }
+}
+
+/// The gateway gave up on it, the API server did not, and the second try meets a quota.
+#[test]
+fn one_that_was_made_after_all_is_removed_after_a_refusal() {
+    for refusal in REFUSALS {
+        let mut world = pulling_for(5);
+        let kind = FaultKind::DoneBut(504);
+        world.faults.push(Fault { request: "create daemonset", skip: 0, times: 1, kind });
+        world.faults.push(always("create daemonset", answer(403, refusal, None)));
+        let world = world.share();
+        run(&world, &args("q.io/a:1")).expect(1, &[refusal]);
+        let world = world.borrow();
+        assert_eq!(world.count("create daemonset"), 2);
+        assert_eq!(world.count("delete daemonset"), 1);
+        assert!(world.sets.is_empty(), "{:?}", world.pullers());
+    }
+}
+
 /// A token made moments ago may be as new to the API server as a binding.
 #[test]
 fn a_token_that_is_taken_late_is_waited_for() {
@@ -487,6 +693,23 @@ fn rights_that_are_withdrawn_end_it_at_once() {
         let ended = run(&world.share(), &args("q.io/a:1"));
         ended.expect(1, &["withdrawn"]);
         assert!(ended.took < Duration::from_secs(at + 3), "{:?}", ended.took);
+    }
+}
+
+#[test]
+fn rights_that_were_withdrawn_are_asked_once_more() {
+    let gpu = r#"{"images": ["q.io/a:1", {"image": "q.io/b:1", "tolerations": []}],
+                  "puller": {"tolerations": [{"operator": "Exists"}]}}"#;
+    for args in [args("q.io/a:1"), args_with("", gpu)] {
+        let mut world = pulling_for(60);
+        world.at(20, Happening::WithdrawRights);
+        let world = world.share();
+        run(&world, &args).expect(1, &["withdrawn"]);
+        let world = world.borrow();
+        assert_eq!(world.count("delete daemonset"), 1);
+        let refused: Vec<_> = world.requests.iter().filter(|it| !it.is_ok).collect();
+        assert_eq!(refused.len(), 2, "{refused:#?}");
+        assert!(world.requests.last().is_some_and(|it| it.request == "delete daemonset"));
     }
 }
 

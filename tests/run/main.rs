@@ -10,7 +10,6 @@ mod faults;
 mod golden;
 mod last_line;
 mod model;
-mod review;
 mod simulation;
 mod sound;
 mod stops;

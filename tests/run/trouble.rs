@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use prepull::evidence::{Event, EventMetadata, ObjectReference};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::bench::{Ended, args, args_with, attempt, nodes, run};
+use crate::bench::{
+    Ended, args, args_with, attempt, busiest_second, nodes, of_an_earlier_try, pulling_for, run,
+    seconds,
+};
 use crate::model::{
     Admission, Fault, FaultKind, Happening, ModelEvent, ModelNode, Pull, Shared, World,
 };
@@ -15,10 +18,6 @@ const NOT_FOUND: &str = "rpc error: code = NotFound desc = failed to pull and un
                          \"q.io/a:1\": failed to resolve image: q.io/a:1: not found";
 const AWAY: &str = "dial tcp 10.0.0.9:443: i/o timeout";
 const QUOTA: &str = "exceeded quota: few, requested: pods=1, used: pods=5, limited: pods=5";
-
-fn seconds(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
 
 /// Three nodes, where the image can not be pulled on these.
 fn failing_on(names: &[&str]) -> World {
@@ -157,6 +156,22 @@ fn pods_that_are_missing_are_asked_after_when_they_have_been_for_a_while() {
         assert_eq!(after.is_some(), is_asked, "{late}: {after:?}");
         assert!(after.is_none_or(|it| it >= seconds(10)), "{after:?}");
     }
+}
+
+#[test]
+fn a_target_without_a_pod_says_so() {
+    let mut world = pulling_for(5);
+    world.pace.controller = seconds(1000);
+    let ended = run(&world.share(), &args("--timeout 60s q.io/a:1"));
+    ended.expect(3, &["3 nodes", "no pod was made there", "events of the DaemonSet"]);
+}
+
+#[test]
+fn a_pod_that_finds_no_room_says_so() {
+    let mut world = pulling_for(5);
+    world.nodes.get_mut("n2").expect("one of three").has_room = false;
+    let ended = run(&world.share(), &args("--timeout 25s q.io/a:1"));
+    ended.expect(3, &["on 1 node (n2)", "no room", "1 Too many pods"]);
 }
 
 fn warning(about: &'static str, uid: &str, reason: &str, message: &str) -> ModelEvent {
@@ -491,6 +506,57 @@ fn a_puller_of_another_spec_is_replaced() {
     ended.expect(0, &["ready"]);
     assert!(!ended.says("took over"), "{:#?}", ended.lines);
     assert_eq!(world.borrow().count("create daemonset"), 2);
+}
+
+/// A DaemonSet of an earlier try that waits for a finalizer.
+fn being_deleted() -> Value {
+    let mut object = of_an_earlier_try();
+    object["metadata"]["deletionTimestamp"] = "2023-12-31T23:59:59Z".into();
+    object["metadata"]["finalizers"] = json!(["foregroundDeletion"]);
+    object
+}
+
+#[test]
+fn one_that_is_being_deleted_is_waited_for() {
+    let mut world = pulling_for(5);
+    world.plant(being_deleted());
+    world.at(20, Happening::DeleteSets);
+    let world = world.share();
+    let ended = run(&world, &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert!(ended.took > seconds(25), "{:?}", ended.took);
+    assert!(busiest_second(&world) <= 10, "{}", busiest_second(&world));
+    assert_eq!(world.borrow().count("create daemonset"), 1);
+    // Its own, at the end.
+    assert_eq!(world.borrow().count("delete daemonset"), 1);
+}
+
+/// A deleted DaemonSet makes no pods, whatever it was made of.
+#[test]
+fn one_that_is_being_deleted_is_not_taken_over() {
+    let world = pulling_for(5).share();
+    world.borrow_mut().kill_after = Some(5);
+    assert!(run(&world, &args("q.io/a:1")).is_killed);
+    world.borrow_mut().kill_after = None;
+    for set in world.borrow_mut().sets.values_mut() {
+        for key in ["deletionTimestamp", "finalizers"] {
+            set.object["metadata"][key] = being_deleted()["metadata"][key].clone();
+        }
+    }
+    assert_eq!(world.borrow().sets.len(), 1);
+    world.borrow_mut().at(30, Happening::DeleteSets);
+    let ended = run(&world, &args("q.io/a:1"));
+    ended.expect(0, &["ready"]);
+    assert!(!ended.says("took over"), "{:#?}", ended.lines);
+    assert_eq!(world.borrow().count("create daemonset"), 2);
+}
+
+#[test]
+fn one_that_stays_is_the_verdict() {
+    let mut world = pulling_for(5);
+    world.plant(being_deleted());
+    let ended = attempt(&world.share(), &args("--timeout 30s q.io/a:1"));
+    ended.expect(3, &["time ran out", "demo-0f8fad5bd9-1", "still being deleted"]);
 }
 
 #[test]
