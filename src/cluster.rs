@@ -81,7 +81,7 @@ pub enum EventKind {
 /// The part of a Job that a run reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// `status.startTime`: when the Job controller first started a pod for it.
+    /// `status.startTime`: when the Job controller began to process the Job.
     pub start_time: Option<SystemTime>,
 }
 

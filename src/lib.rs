@@ -9,7 +9,8 @@
 //! - [`puller`]: the DaemonSet that pulls. [`evidence`]: what its pods and their events prove.
 //! - [`verdict`]: what the kubelet's words about a failed pull mean.
 //! - [`run`]: the sequence, as a state machine, and the loop that performs its actions.
-//! - [`report`]: what a reader is told, and [`tell`] where besides the log; [`words`] and [`share`]: pieces of text and of numbers.
+//! - [`report`]: what a reader is told, and [`tell`] where besides the log; [`words`] and
+//!   [`share`]: pieces of text and of numbers.
 //! - [`cluster`]: what a run asks of a cluster, as a trait. [`kube`]: the API server behind it.
 //! - [`clock`]: time and signals. [`hold`]: what runs inside the puller's pods.
 //!
@@ -19,9 +20,9 @@
 //!   every image of its group, or is listed by name and reason. Evidence is the node's own list,
 //!   or a container of our own DaemonSet's pod on that node. The numbers of a DaemonSet say when to
 //!   look and prove nothing.
-//! - All modules but `kube`, `clock`, `hold`, `tell` and `run::drive` are pure: plain data in, plain data
-//!   out. They import nothing from `kube`, and see no clock, no socket and no signal. Only `args`
-//!   reads files besides, those that the command line names.
+//! - All modules but `kube`, `clock`, `hold`, `tell` and `run::drive` are pure: plain data in,
+//!   plain data out. They import nothing from `kube`, and see no clock, no socket and no signal.
+//!   Only `args` reads files besides, those that the command line names.
 //! - Only `run` decides to create or to delete. Only `main` ends the process.
 //! - The token never leaves `kube`.
 //! - A run that has nothing to do costs one look at the nodes and creates nothing. What a killed

@@ -213,6 +213,7 @@ impl<'a> NodeList<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::NodeCondition;
 
     /// Which digest a tag stands for is told by the entry that lists the tag, and by a name of the
     /// same repository.
@@ -240,7 +241,6 @@ mod tests {
         assert_eq!(survey.digests, BTreeMap::from([(0, digests)]));
         assert!(survey.is_complete());
     }
-    use crate::node::NodeCondition;
 
     fn wanted(image: &str) -> Wanted {
         let image = ImageRef::parse(image).unwrap();

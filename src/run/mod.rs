@@ -218,10 +218,10 @@ pub struct Run<'a> {
     /// Failed tries of the phase's request, and what the last one said.
     n_failed: u32,
     fault: Option<String>,
-    /// How often in a row the list that is being read was begun anew.
-    n_expired: u32,
     /// The same when the outcome was decided: cleaning up has faults of its own.
     fault_at_end: Option<String>,
+    /// How often in a row the list that is being read was begun anew.
+    n_expired: u32,
     /// How long the Job had been running when this process started.
     started_before: Duration,
     sight: Sight,
@@ -268,50 +268,6 @@ pub struct Run<'a> {
     notes: Vec<String>,
     /// The pullers that may be there still at the end.
     left: Vec<String>,
-}
-
-impl GroupRun {
-    /// Without a look at nodes, one that has no pod in a whole look is none to wait for, and what
-    /// its pod showed before counts no more.
-    fn drop_without_pod(&mut self) {
-        let with_pod = mem::take(&mut self.with_pod);
-        let names: Vec<_> = self.targets.names().into_iter().map(str::to_owned).collect();
-        for name in names.into_iter().filter(|it| !with_pod.contains(it)) {
-            self.targets.drop_node(&name, Dropped::Gone);
-        }
-        // Nor is one that has gone forgiven: it would be counted in the place of one that came.
-        self.targets.dropped.retain(|name, why| !why.is_forgiven() || with_pod.contains(name));
-    }
-
-    /// Why a target is not finished.
-    pub fn why<'b>(&'b self, name: &str, target: &'b Target) -> &'b str {
-        let failure = target.failures.values().next();
-        failure.map_or_else(|| self.waiting_for(name, target), |it| it.message.as_str())
-    }
-
-    /// What a target is waited for, as far as no pull has failed.
-    pub fn waiting_for<'b>(&'b self, name: &str, target: &'b Target) -> &'b str {
-        let is_made = !self.made_as.containers.is_empty();
-        let has_turn = is_made && (self.sent_to.is_empty() || self.sent_to.contains(name));
-        match target.pod {
-            None if target.obstacle.is_none() && !has_turn => "its turn has not come",
-            _ => target.waiting_for(),
-        }
-    }
-
-    /// What an admission webhook made of the images of a pod, as far as it is new. The release's
-    /// pods will get the same.
-    fn rewrites_in(&mut self, pod: &Pod) -> Vec<String> {
-        let mut notes = vec![];
-        let got: Vec<_> = pod.spec.init_containers.iter().chain(&pod.spec.containers).collect();
-        for asked in self.made_as.init_containers.iter().chain(&self.made_as.containers) {
-            let Some(got) = got.iter().find(|it| it.name == asked.name) else { continue };
-            if got.image != asked.image && self.rewritten.insert(asked.name.clone()) {
-                notes.push(rewritten(&asked.name, &asked.image, &got.image));
-            }
-        }
-        notes
-    }
 }
 
 /// One line of the log.
@@ -373,6 +329,50 @@ pub struct GroupRun {
     empty_since: Option<Duration>,
     /// The containers whose images are known to be rewritten in pods alone.
     rewritten: BTreeSet<String>,
+}
+
+impl GroupRun {
+    /// Without a look at nodes, one that has no pod in a whole look is none to wait for, and what
+    /// its pod showed before counts no more.
+    fn drop_without_pod(&mut self) {
+        let with_pod = mem::take(&mut self.with_pod);
+        let names: Vec<_> = self.targets.names().into_iter().map(str::to_owned).collect();
+        for name in names.into_iter().filter(|it| !with_pod.contains(it)) {
+            self.targets.drop_node(&name, Dropped::Gone);
+        }
+        // Nor is one that has gone forgiven: it would be counted in the place of one that came.
+        self.targets.dropped.retain(|name, why| !why.is_forgiven() || with_pod.contains(name));
+    }
+
+    /// Why a target is not finished.
+    pub fn why<'b>(&'b self, name: &str, target: &'b Target) -> &'b str {
+        let failure = target.failures.values().next();
+        failure.map_or_else(|| self.waiting_for(name, target), |it| it.message.as_str())
+    }
+
+    /// What a target is waited for, as far as no pull has failed.
+    pub fn waiting_for<'b>(&'b self, name: &str, target: &'b Target) -> &'b str {
+        let is_made = !self.made_as.containers.is_empty();
+        let has_turn = is_made && (self.sent_to.is_empty() || self.sent_to.contains(name));
+        match target.pod {
+            None if target.obstacle.is_none() && !has_turn => "its turn has not come",
+            _ => target.waiting_for(),
+        }
+    }
+
+    /// What an admission webhook made of the images of a pod, as far as it is new. The release's
+    /// pods will get the same.
+    fn rewrites_in(&mut self, pod: &Pod) -> Vec<String> {
+        let mut notes = vec![];
+        let got: Vec<_> = pod.spec.init_containers.iter().chain(&pod.spec.containers).collect();
+        for asked in self.made_as.init_containers.iter().chain(&self.made_as.containers) {
+            let Some(got) = got.iter().find(|it| it.name == asked.name) else { continue };
+            if got.image != asked.image && self.rewritten.insert(asked.name.clone()) {
+                notes.push(rewritten(&asked.name, &asked.image, &got.image));
+            }
+        }
+        notes
+    }
 }
 
 /// That the DaemonSet can not make pods.
@@ -533,8 +533,8 @@ impl<'a> Run<'a> {
             pause: None,
             n_failed: 0,
             fault: None,
-            n_expired: 0,
             fault_at_end: None,
+            n_expired: 0,
             started_before: zero,
             sight: Sight::Nodes,
             survey: None,

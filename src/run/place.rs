@@ -194,8 +194,8 @@ impl Run<'_> {
         self.place_next()
     }
 
-    /// A puller is gone that was to be replaced. Under a window another one is made when it is known
-    /// where all others of an earlier try go.
+    /// A puller is gone that was to be replaced. Under a window another one is made when it is
+    /// known where all others of an earlier try go.
     pub(super) fn replaced(&mut self, group: usize) -> Phase {
         let run = &mut self.groups[group];
         if self.window.is_none() || run.puller != PullerState::Asked {

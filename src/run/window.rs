@@ -62,7 +62,8 @@ impl Window {
         self.size
     }
 
-    /// Puts these at the front: an earlier try let them in, so that they may be unfinished already.
+    /// Puts these into the queue before anybody else is in it: an earlier try let them in, so that
+    /// they may be unfinished already.
     pub fn prefer(&mut self, names: impl IntoIterator<Item = String>) {
         for name in names {
             if !self.queue.contains(&name) {

@@ -16,8 +16,8 @@ const AWAY: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(25);
 /// Between a run's deadline and that of its Job, which is to find it ended.
 const GRACE: Duration = Duration::from_secs(20);
-/// What the cluster may take to remove what a Job owned: kubelets ask again in their own time, which
-/// they let grow to half a minute and more.
+/// What the cluster may take to remove what a Job owned: kubelets ask again in their own time,
+/// which they let grow to half a minute and more.
 const REMOVAL: Duration = Duration::from_secs(90);
 /// Until every kubelet has told of itself again.
 const READY: Duration = Duration::from_secs(60);

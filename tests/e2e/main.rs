@@ -6,8 +6,8 @@
 //! - [`command`] runs programs, [`cluster`] asks the cluster and its nodes, [`audit`] reads who
 //!   asked the API server for what.
 //! - [`scenario`] is what a test has for itself, a namespace, a release and images of its own,
-//!   and takes away again; [`binary`] runs ours outside the cluster, [`gate`] stands between that and
-//!   the API server. [`turn`] says which tests may run at the same time.
+//!   and takes away again; [`binary`] runs ours outside the cluster, [`gate`] stands between that
+//!   and the API server. [`turn`] says which tests may run at the same time.
 //! - Every other module is a topic. Its tests run with helm 3 and with helm 4, or with no helm.
 //!
 //! The names of the modules are an order as well: a test that wants the cluster for itself comes

@@ -1,5 +1,5 @@
-//! What pods, DaemonSets and hooks do on a real cluster, step by step, and what events tell of it, is
-//! what they do in the model of `tests/run`, which has the proof of most rules.
+//! What pods, DaemonSets and hooks do on a real cluster, step by step, and what events tell of it,
+//! is what they do in the model of `tests/run`, which has the proof of most rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -257,8 +257,8 @@ fn pods_of_others_that_are_refused_are_no_concern() {
 
 // === Pods that get no further ===
 
-/// The registry is away for `n2` until a moment before its second pod, and the back-off of its first
-/// one lasts beyond the deadline by then.
+/// The registry is away for `n2` until a moment before its second pod, and the back-off of its
+/// first one lasts beyond the deadline by then.
 #[test]
 fn a_pod_that_gets_no_further_is_made_anew_where_that_is_asked_for() {
     for (line, exit, n_deleted) in [("--stall-timeout 40s ", 0, 2), ("", 3, 0)] {

@@ -11,8 +11,8 @@ use crate::command::until;
 use crate::scenario::{OURS, Scenario, expect_line, verdict};
 use crate::turn::ReservedNodes;
 
-/// Until the controllers take a silent node for one that is not ready: `--node-monitor-grace-period`
-/// of 50 s, and what they and we need to look at it.
+/// Until the controllers take a silent node for one that is not ready:
+/// `--node-monitor-grace-period` of 50 s, and what they and we need to look at it.
 const SILENCE: Duration = Duration::from_secs(90);
 /// Slower than any of these runs.
 const VERY_SLOW: u32 = 200;

@@ -21,8 +21,8 @@
 //!
 //! In reading order: this file is the world and its time, [`happening`] what happens by itself,
 //! [`node`] what nodes are and say, [`controller`] and [`kubelet`] what makes pods and pulls for
-//! them, [`steps`] what they show of it, [`api`] what a run asks and may be answered, [`fault`] what goes wrong with that, and
-//! [`clock`] the time of one process.
+//! them, [`steps`] what they show of it, [`api`] what a run asks and may be answered, [`fault`]
+//! what goes wrong with that, and [`clock`] the time of one process.
 
 mod api;
 mod clock;

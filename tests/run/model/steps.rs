@@ -1,5 +1,5 @@
-//! What pods and DaemonSets show, one status after the other, and what events tell of them, in words
-//! that a real cluster and the model have in common.
+//! What pods and DaemonSets show, one status after the other, and what events tell of them, in
+//! words that a real cluster and the model have in common.
 
 use std::collections::BTreeSet;
 
@@ -61,8 +61,8 @@ pub fn step_of_set(before: &Puller, after: &Puller) -> Option<String> {
     (before != after).then(|| format!("DaemonSet: {before} -> {after}"))
 }
 
-/// What a run goes by: whether the controller has seen the last change, and on how many of the nodes
-/// that it wants a pod on one is ready.
+/// What a run goes by: whether the controller has seen the last change, and on how many of the
+/// nodes that it wants a pod on one is ready.
 fn numbers(it: &Puller) -> String {
     let status = &it.status;
     if status.observed_generation < it.metadata.generation {

@@ -1,9 +1,9 @@
 //! The deterministic simulation: whole lives of Jobs in worlds made by chance, each from one
 //! number, held against the rules that no world may break.
 //!
-//! In reading order: [`plan`] makes a world, of the [`scene`] and its [`troubles`], [`life`] lets it
-//! come to pass, [`process`] is one run in it, [`rules`] says what must hold, [`effects`] what made a
-//! difference, [`coverage`] what the seeds have covered.
+//! In reading order: [`plan`] makes a world, of the [`scene`] and its [`troubles`], [`life`] lets
+//! it come to pass, [`process`] is one run in it, [`rules`] says what must hold, [`effects`] what
+//! made a difference, [`coverage`] what the seeds have covered.
 //!
 //! `PREPULL_LONG_TESTS=1` runs as many seeds as a release needs, and `PREPULL_SEED=7` the one
 //! that a failure names, and tells what came to pass in it.
