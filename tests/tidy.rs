@@ -88,10 +88,21 @@ fn only_main_ends_the_process() {
         if name == "src/main.rs" {
             continue;
         }
-        for word in ["process::exit", "process::abort", "ExitCode", "panic!", "todo!", "unsafe"] {
+        for word in ["process::exit", "process::abort", "ExitCode", "panic!", "todo!"] {
             let found: Vec<_> = lines_with(&text, word).collect();
             assert!(found.is_empty(), "{name}: {found:?}");
         }
+    }
+}
+
+/// Of the program, of all its tests, and of what feeds its parsers.
+#[test]
+fn the_compiler_forbids_unsafe_code() {
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let text = read(manifest);
+        let lints = text.split("\n[lints.rust]\n").nth(1).unwrap_or_default();
+        let lints = lints.split("\n[").next().unwrap_or_default();
+        assert!(lints.lines().any(|it| it == "unsafe_code = \"forbid\""), "{manifest}");
     }
 }
 
