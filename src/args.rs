@@ -20,6 +20,7 @@ use crate::share::Share;
 use crate::survey::{Group, Wanted};
 use crate::words::plain;
 
+/// What `--help` prints, which README shows too.
 pub const HELP: &str = concat!(
     "\
 prepull: make every eligible node hold container images
@@ -93,35 +94,50 @@ const MOST_PODS_PER_NODE: usize = 10;
 /// What the process is asked to do.
 #[derive(Debug)]
 pub enum Command {
+    /// Print [`HELP`].
     Help,
+    /// Sleep until the pod is deleted: what runs in a container of a puller.
     Hold,
+    /// Copy this binary to the path, from where the containers of a puller run it.
     Install(PathBuf),
+    /// `run` and `check`.
     Run(Box<RunArgs>),
+    /// Print the version.
     Version,
 }
 
 /// What `run` and `check` are asked to do.
 #[derive(Debug)]
 pub struct RunArgs {
+    /// What the run is to do; its namespace may not be the one that counts, see `namespace`.
     pub config: Config,
     /// Where `config.namespace` came from: without `--namespace` the pod's own takes its place.
     pub namespace: Option<String>,
+    /// What is made of the outcome in the end.
     pub judgement: Judgement,
+    /// How the report is written.
     pub output: Output,
+    /// How much of the log is shown.
     pub verbosity: Verbosity,
+    /// Whom the run asks.
     pub server: Server,
 }
 
+/// How the report is written, by `--output`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Output {
+    /// One JSON document on standard output, and the log on standard error.
     Json,
+    /// Lines that follow the log on standard output.
     Text,
 }
 
 /// Where the API server is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Server {
+    /// At this URL, with this CA for `https` and the token in this file, if any.
     At { url: String, certificate_authority: Option<PathBuf>, token_file: Option<PathBuf> },
+    /// Where a pod finds it: by the environment and the files of its ServiceAccount.
     InCluster,
 }
 

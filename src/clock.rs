@@ -14,6 +14,7 @@ use crate::run::{Clock, Signal};
 /// How long a signal may go unnoticed during a sleep.
 const SLICE: Duration = Duration::from_millis(50);
 
+/// The time since a start, and the signals since then.
 pub struct SystemClock {
     started: Instant,
     stop: Arc<AtomicBool>,

@@ -21,7 +21,9 @@ pub trait Cluster {
     fn read_job(&mut self, name: &str) -> Result<Job, ApiError>;
     /// One page of the DaemonSets with these labels (`key=value,key=value`).
     fn list_pullers(&mut self, labels: &str, from: Option<&str>) -> Result<Page<Puller>, ApiError>;
+    /// One DaemonSet by its name.
     fn read_puller(&mut self, name: &str) -> Result<Puller, ApiError>;
+    /// Creates the DaemonSet, and gives back what the API server made of it.
     fn create_puller(&mut self, manifest: &DaemonSet) -> Result<Puller, ApiError>;
     /// Replaces fields of the DaemonSet by a JSON merge patch (RFC 7386).
     fn patch_puller(&mut self, name: &str, patch: &str) -> Result<Puller, ApiError>;
@@ -47,6 +49,7 @@ pub trait Cluster {
 /// One page of a LIST.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {
+    /// The objects of this page alone.
     pub items: Vec<T>,
     /// The token for the next page; none on the last one.
     pub next: Option<String>,
@@ -55,6 +58,7 @@ pub struct Page<T> {
 /// What became of an object that was to be deleted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Deletion {
+    /// It is gone.
     Done,
     /// The object stays until its finalizers have run or, a pod, until its containers have ended.
     UnderWay,
@@ -63,15 +67,19 @@ pub enum Deletion {
 /// An event to write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent<'a> {
+    /// The object whose description shows the event.
     pub about: &'a OwnerReference,
+    /// The `type` of the event.
     pub kind: EventKind,
     /// A word in CamelCase.
     pub reason: &'a str,
+    /// Sentences for a reader, on one line.
     pub message: &'a str,
     /// RFC 3339.
     pub time: String,
 }
 
+/// How much an event matters, in the words of Kubernetes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum EventKind {
     Normal,
@@ -90,18 +98,22 @@ pub struct Job {
 pub struct ApiError {
     /// The request in a reader's words: `list nodes`, `create daemonsets in namespace x`.
     pub request: String,
+    /// What came in place of an answer.
     pub cause: Cause,
 }
 
+/// What came in place of an answer that can be used.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cause {
     /// The API server answered with a status other than 2xx.
     Status {
+        /// The HTTP status.
         code: u16,
         /// `reason` of the Status object, such as `AlreadyExists`; empty if the body was none.
         reason: String,
         /// `message` of the Status object, or the start of a body that was none, on one line.
         message: String,
+        /// How long the API server asks to wait before another try.
         retry_after: Option<Duration>,
     },
     /// No answer, or one that broke off or could not be read; worth another try.

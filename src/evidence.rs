@@ -45,6 +45,7 @@ pub struct Pod {
     pub status: PodStatus,
 }
 
+/// The part of a pod's metadata that tells it and its maker from others.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodMetadata {
@@ -56,6 +57,7 @@ pub struct PodMetadata {
     pub owner_references: Vec<PodOwner>,
 }
 
+/// One of a pod's owners, of which its DaemonSet is the controller.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct PodOwner {
@@ -63,6 +65,7 @@ pub struct PodOwner {
     pub controller: bool,
 }
 
+/// The part of a pod spec that names its node and its images.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
@@ -75,6 +78,7 @@ pub struct PodSpec {
     pub node_name: String,
 }
 
+/// A container as it came out of admission, which may rewrite its image.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct PodContainer {
@@ -82,6 +86,7 @@ pub struct PodContainer {
     pub name: String,
 }
 
+/// What the scheduler and the kubelet say of a pod.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodStatus {
@@ -96,6 +101,7 @@ pub struct PodStatus {
     pub container_statuses: Vec<ContainerStatus>,
 }
 
+/// Of these only `PodScheduled` is read.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct PodCondition {
@@ -106,6 +112,7 @@ pub struct PodCondition {
     pub message: String,
 }
 
+/// What the kubelet says of one container.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct ContainerStatus {
@@ -115,6 +122,7 @@ pub struct ContainerStatus {
     pub state: ContainerState,
 }
 
+/// One of three states; a container of which nothing is known has none.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct ContainerState {
@@ -123,6 +131,7 @@ pub struct ContainerState {
     pub waiting: Option<Stopped>,
 }
 
+/// That a container runs, which is all that is read of it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub struct Running {}
 
@@ -147,12 +156,14 @@ pub struct Event {
     pub count: i64,
 }
 
+/// What tells an event that is counted up from another one.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct EventMetadata {
     pub uid: String,
 }
 
+/// What an event is about.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ObjectReference {
@@ -162,6 +173,7 @@ pub struct ObjectReference {
 }
 
 impl Pod {
+    /// What it takes to delete this pod and no other of its name.
     pub fn named(&self) -> Named {
         Named { name: self.metadata.name.clone(), uid: self.metadata.uid.clone() }
     }

@@ -111,6 +111,7 @@ impl ImageRef {
         }
     }
 
+    /// The digest that the reference names, with its algorithm: `sha256:…`.
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
     }

@@ -38,6 +38,7 @@ pub struct Node {
     pub status: NodeStatus,
 }
 
+/// Who a node is, and what selectors go by.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NodeMetadata {
@@ -48,6 +49,7 @@ pub struct NodeMetadata {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What keeps pods off a node.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct NodeSpec {
@@ -56,6 +58,7 @@ pub struct NodeSpec {
     pub taints: Vec<Taint>,
 }
 
+/// What the kubelet says of its node.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NodeStatus {
@@ -66,6 +69,7 @@ pub struct NodeStatus {
     pub node_info: NodeInfo,
 }
 
+/// One of a node's conditions, of which `Ready` decides.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct NodeCondition {
@@ -82,6 +86,7 @@ pub struct NodeImage {
     pub names: Vec<String>,
 }
 
+/// The software of a node.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NodeInfo {
@@ -198,6 +203,7 @@ pub struct NodeSelectorTerm {
     pub match_fields: Vec<NodeSelectorRequirement>,
 }
 
+/// One comparison with a label or a field of a node.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeSelectorRequirement {
@@ -207,6 +213,7 @@ pub struct NodeSelectorRequirement {
     pub values: Vec<String>,
 }
 
+/// Which taints a pod bears, in the words of a pod spec.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Toleration {

@@ -345,6 +345,7 @@ fn json<T: Serialize>(value: &T) -> String {
 
 // === The DaemonSet as it is written ===
 
+/// The manifest of a puller.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DaemonSet {
@@ -354,6 +355,7 @@ pub struct DaemonSet {
     pub spec: DaemonSetSpec,
 }
 
+/// Metadata of the DaemonSet, and, without a name, of its pods.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
@@ -366,6 +368,7 @@ pub struct Metadata {
     pub owner_references: Vec<OwnerReference>,
 }
 
+/// Updates on deletion alone and keeps no history: a puller is sent elsewhere by its affinity.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DaemonSetSpec {
@@ -387,12 +390,14 @@ struct UpdateStrategy {
     kind: &'static str,
 }
 
+/// What the pods of a puller are made of.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PodTemplate {
     metadata: Metadata,
     pub spec: PodSpec,
 }
 
+/// The pods of a puller, which need no API access, and a second to end.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodSpec {
@@ -413,6 +418,7 @@ pub struct PodSpec {
     volumes: Vec<Volume>,
 }
 
+/// A container that pulls one image, or that brings the binary it runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Container {
@@ -450,6 +456,7 @@ struct Volume {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct EmptyDir {}
 
+/// The nodes that the pods may go to, always as a requirement.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Affinity {
@@ -513,6 +520,7 @@ pub struct Puller {
     pub status: PullerStatus,
 }
 
+/// Who a DaemonSet is, whose it is, and whether it stays.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PullerMetadata {
@@ -528,18 +536,21 @@ pub struct PullerMetadata {
     pub uid: String,
 }
 
+/// The part of the spec that may have been changed on its way in, or since.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct PullerSpec {
     pub template: PullerTemplate,
 }
 
+/// What its pods are made of.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct PullerTemplate {
     pub spec: PullerPodSpec,
 }
 
+/// Where its pods go, and what they pull.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PullerPodSpec {
@@ -548,6 +559,7 @@ pub struct PullerPodSpec {
     pub init_containers: Vec<PullerContainer>,
 }
 
+/// A container, to be held against the one that was asked for.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct PullerContainer {

@@ -26,14 +26,18 @@ pub struct Settings {
 /// An image: its reference alone, or with settings of its own.
 #[derive(Debug)]
 pub struct ImageEntry {
+    /// As it was written.
     pub image: String,
+    /// Empty where the reference stood alone.
     pub settings: ImageSettings,
 }
 
+/// What one image has in place of what all have.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ImageSettings {
     image: String,
+    /// Empty for the one that Kubernetes would choose.
     pub pull_policy: String,
     /// Instead of the puller's, where not empty.
     pub node_selector: BTreeMap<String, String>,
@@ -68,12 +72,14 @@ pub struct Affinity {
     pub node_affinity: Option<NodeAffinity>,
 }
 
+/// A Secret in the puller's namespace.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LocalObjectReference {
     pub name: String,
 }
 
+/// Of every container of the puller.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ResourceRequirements {
@@ -87,6 +93,7 @@ pub struct ResourceRequirements {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Quantity(pub String);
 
+/// Of the puller's pods, handed on as it is.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct PodSecurityContext {
@@ -110,6 +117,7 @@ pub struct PodSecurityContext {
     pub supplemental_groups: Vec<i64>,
 }
 
+/// Of every container of the puller, handed on as it is.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct SecurityContext {
@@ -147,6 +155,7 @@ pub struct Profile {
     pub kind: String,
 }
 
+/// Linux capabilities, without `CAP_`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Capabilities {
@@ -156,6 +165,7 @@ pub struct Capabilities {
     pub drop: Vec<String>,
 }
 
+/// The SELinux label of a process.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SeLinuxOptions {

@@ -8,7 +8,9 @@ use std::fmt;
 /// `updateStrategy.rollingUpdate.maxUnavailable`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Share {
+    /// So many nodes.
     Nodes(usize),
+    /// From 0 to 100.
     Percent(u8),
 }
 

@@ -25,13 +25,16 @@ const CRI_O: &str = "cri-o://";
 /// An image that every node of its group must hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
+    /// Which it is.
     pub image: ImageRef,
+    /// With `Always` a node's list proves nothing.
     pub pull_policy: PullPolicy,
 }
 
 /// Images that go to the same nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
+    /// Which nodes these are.
     pub placement: Placement,
     /// Places in the list of wanted images.
     pub images: Vec<usize>,
@@ -51,6 +54,7 @@ pub enum Presence {
 /// What a survey found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Survey {
+    /// Those that were taken in, the ones left out among them.
     pub n_nodes: usize,
     /// One for each group, in the same order.
     pub groups: Vec<GroupSurvey>,
@@ -62,6 +66,7 @@ pub struct Survey {
     pub unmatchable: BTreeSet<usize>,
 }
 
+/// What a survey found for one group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GroupSurvey {
     /// The eligible nodes: uid to name.
@@ -75,6 +80,7 @@ pub struct GroupSurvey {
 /// Nodes that hold the same thing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Holders {
+    /// All of them.
     pub n_nodes: usize,
     /// The first few of them.
     pub names: Vec<String>,
@@ -83,7 +89,9 @@ pub struct Holders {
 /// A node that lacks images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lacking {
+    /// `metadata.name`.
     pub name: String,
+    /// `metadata.uid`, which another machine of the same name does not share.
     pub uid: String,
     /// `metadata.creationTimestamp`.
     pub created: String,
@@ -92,6 +100,7 @@ pub struct Lacking {
 }
 
 impl Survey {
+    /// A survey that has seen no node yet.
     pub fn new(groups: &[Group]) -> Self {
         Self {
             n_nodes: 0,
@@ -148,12 +157,14 @@ impl Survey {
         self.n_nodes - self.left_out.values().map(Vec::len).sum::<usize>()
     }
 
+    /// Whether every eligible node is known to hold everything.
     pub fn is_complete(&self) -> bool {
         self.groups.iter().all(|it| it.lacking.is_empty())
     }
 }
 
 impl Holders {
+    /// Counts a node, and keeps its name if it is one of the first.
     pub fn add(&mut self, name: &str) {
         self.n_nodes += 1;
         if self.names.len() < NAMES_SHOWN {

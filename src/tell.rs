@@ -21,6 +21,8 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 /// Everything else is done, and the Job's own deadline is near.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Writes the report's last words, and the event where the run has an owner and an API server that
+/// answered once. What fails here is not told.
 pub fn tell(report: &Report, config: &Config, cluster: &mut dyn Cluster) {
     if let Ok(mut file) = OpenOptions::new().write(true).truncate(true).open(TERMINATION_LOG) {
         _ = file.write_all(report.termination_message().as_bytes());

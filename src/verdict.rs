@@ -18,6 +18,7 @@ pub enum Outlook {
 /// What a failure means.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Verdict {
+    /// Whether waiting can help.
     pub outlook: Outlook,
     /// What to do, as the end of a sentence.
     pub advice: &'static str,
@@ -29,6 +30,7 @@ pub struct Rule {
     /// In lower case; a [`GAP`] stands for anything. Each has a blank in it, so that no image, tag
     /// or registry can be named like one: messages are full of their names.
     pub texts: &'static [&'static str],
+    /// What they mean.
     pub verdict: Verdict,
 }
 
@@ -194,6 +196,7 @@ pub fn judge(reason: &str, message: &str) -> Verdict {
 }
 
 impl Rule {
+    /// Whether one of the texts is in the message, in any case of letters.
     pub fn applies_to(&self, message: &str) -> bool {
         let message = message.to_ascii_lowercase();
         self.texts.iter().any(|it| says(&message, it))

@@ -93,6 +93,7 @@ impl KubeCluster {
         Self::open_with(access, namespace, Limits::default())
     }
 
+    /// The same with other limits than the usual ones.
     pub fn open_with(access: &Access, namespace: &str, limits: Limits) -> Result<Self, String> {
         let server = access.server.clone();
         if server.url.parse::<Uri>().is_err() {

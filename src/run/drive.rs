@@ -13,6 +13,7 @@ pub trait Clock {
     fn wall(&self) -> SystemTime;
     /// Sleeps, but no longer than until there is another signal than the one that the run knows.
     fn sleep(&mut self, duration: Duration, known: Signal);
+    /// Whether a signal has come in since the start.
     fn signal(&self) -> Signal;
 }
 

@@ -74,15 +74,22 @@ const WARNINGS_OF_SETS: &str = "involvedObject.kind=DaemonSet,type=Warning";
 /// What a run is to do.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// How far it goes.
     pub mode: Mode,
+    /// The images in the order in which they were named, once for each placement.
     pub wanted: Vec<Wanted>,
+    /// The images by where they go, dealt over the pods of a node; each group has a DaemonSet of
+    /// its own.
     pub groups: Vec<Group>,
     /// Prefix of the DaemonSets' names, and what tells one release's pullers from another's.
     pub name: String,
+    /// Where the DaemonSets are made.
     pub namespace: String,
+    /// The image of this program, which the pods of a puller copy it from.
     pub own_image: String,
     /// From the start of the Job, where there is one.
     pub timeout: Duration,
+    /// Between two looks at the numbers of the DaemonSets.
     pub interval: Duration,
     /// So many nodes may be unfinished at a time; of the eligible ones, where it is a percentage.
     pub max_nodes_at_once: Option<Share>,
@@ -90,18 +97,22 @@ pub struct Config {
     pub allow_missing: Share,
     /// A pod that gets no further for so long is made anew, if others got further.
     pub stall_timeout: Option<Duration>,
+    /// What all pods are given.
     pub puller: PullerSettings,
     /// Tells this run's pullers from those of any other: the owner's uid, or a random word.
     pub id: String,
+    /// The Job that the DaemonSets go with; none for a run from a shell.
     pub owner: Option<OwnerReference>,
 }
 
+/// How far a run goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
     /// Only look.
     Check,
     /// Look, and say what would be made.
     DryRun,
+    /// Look, and pull what is missing.
     Run,
 }
 
@@ -114,9 +125,8 @@ pub enum Outcome {
     Checked,
     /// Time ran out.
     Deadline,
-    Failed {
-        cause: String,
-    },
+    /// It can not go on, for this cause.
+    Failed { cause: String },
     /// No node may run the release.
     NoNodes,
     /// Looked at, as a dry run.
@@ -126,9 +136,7 @@ pub enum Outcome {
     /// A signal came in.
     Stopped,
     /// What was asked can not be done as it was asked.
-    Usage {
-        cause: String,
-    },
+    Usage { cause: String },
 }
 
 /// The moment of a step, as the loop sees it.
@@ -138,9 +146,11 @@ pub struct Now {
     pub elapsed: Duration,
     /// By the API server's clock as far as it is known.
     pub server: SystemTime,
+    /// Whether the process has been told to stop.
     pub signal: Signal,
 }
 
+/// What the process has been told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Signal {
     None,
@@ -151,8 +161,11 @@ pub enum Signal {
 /// What the loop is to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
+    /// Send this request, and come back with its answer.
     Call(Call),
+    /// Sleep for so long, or until a signal comes in.
     Wait(Duration),
+    /// End: nothing is left to be done.
     Finish,
 }
 
@@ -201,8 +214,11 @@ impl Answer {
 /// What happened since the last step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Observation {
+    /// The request of the last action has its answer, or none.
     Answered(Result<Answer, ApiError>),
+    /// Nothing yet.
     Started,
+    /// The pause of the last action is over.
     Waited,
 }
 
@@ -273,6 +289,7 @@ pub struct Run<'a> {
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Line {
+    /// Whatever the verbosity.
     Always(String),
     /// With `-v`.
     Verbose(String),
@@ -303,6 +320,7 @@ impl LineKind {
 /// One group's puller and targets.
 #[derive(Debug)]
 pub struct GroupRun {
+    /// The nodes that lack images of the group, and what is known of each.
     pub targets: Targets,
     puller: PullerState,
     /// What the API server made of it, to tell whether somebody edits it.
@@ -523,6 +541,7 @@ enum Purpose {
 }
 
 impl<'a> Run<'a> {
+    /// A run that has not begun; its first step is for [`Observation::Started`].
     pub fn new(config: &'a Config) -> Self {
         let zero = Duration::ZERO;
         Self {
@@ -641,6 +660,7 @@ impl<'a> Run<'a> {
         self.fault_at_end.as_deref()
     }
 
+    /// How long the process had been running at the last step.
     pub fn elapsed(&self) -> Duration {
         self.now.elapsed
     }
