@@ -131,24 +131,24 @@ pub const FAULTS: [Fault; 57] = [
     ("empty component", |name, _| name.with_last(|last| format!("/{last}"))),
     ("component in uppercase", |name, _| name.with_last(|last| format!("{last}A"))),
     ("separator in front of a component", |name, chance| {
-        let separator = chance.one_of(&SEPARATORS);
+        let separator = chance.pick(&SEPARATORS);
         name.with_last(|last| format!("{separator}{last}"))
     }),
     ("separator behind a component", |name, chance| {
-        let separator = chance.one_of(&SEPARATORS);
+        let separator = chance.pick(&SEPARATORS);
         name.with_last(|last| format!("{last}{separator}"))
     }),
     ("two dots in a component", |name, _| name.with_last(|last| format!("{last}..a"))),
     ("three underscores", |name, _| name.with_last(|last| format!("{last}___a"))),
     ("mixed separators", |name, chance| {
-        let mixed = chance.one_of(&["._", "_.", "-_", "_-", ".-", "-.", "__-", "__."]);
+        let mixed = chance.pick(&["._", "_.", "-_", "_-", ".-", "-.", "__-", "__."]);
         name.with_last(|last| format!("{last}{mixed}a"))
     }),
     ("letter of another script", |name, _| name.with_last(|last| format!("{last}é"))),
     ("blank in a component", |name, _| name.with_last(|last| format!("{last} a"))),
     ("plus in a component", |name, _| name.with_last(|last| format!("{last}+a"))),
     ("path that is too long", |mut name, chance| {
-        name.lengthen_to(LONGEST_PATH + 1 + chance.below(3), chance);
+        name.lengthen_to(LONGEST_PATH + 1 + chance.size_below(3), chance);
         name.to_string()
     }),
     // Tags.
@@ -158,7 +158,7 @@ pub const FAULTS: [Fault; 57] = [
     ("tag with a plus", |name, _| name.tag("1.0+a")),
     ("two tags", |name, _| name.tag("a:b")),
     ("tag that is too long", |name, chance| {
-        let length = LONGEST_TAG + 1 + chance.below(3);
+        let length = LONGEST_TAG + 1 + chance.size_below(3);
         let tag = chance.text(WORD, length);
         name.tag(&tag)
     }),
@@ -166,7 +166,7 @@ pub const FAULTS: [Fault; 57] = [
     ("digest without an algorithm", |name, chance| name.digest(&chance.text(HEX, 64))),
     ("digest without hex digits", |name, _| name.digest("sha256:")),
     ("digest of an algorithm that no program knows", |name, chance| {
-        let (algorithm, length) = chance.one_of(&[
+        let (algorithm, length) = chance.pick(&[
             ("md5", 32),
             ("sha1", 40),
             ("sha224", 56),
@@ -177,7 +177,7 @@ pub const FAULTS: [Fault; 57] = [
         name.digest(&digest(algorithm, length, chance))
     }),
     ("digest of the length of another algorithm", |name, chance| {
-        let (algorithm, length) = chance.one_of(&[
+        let (algorithm, length) = chance.pick(&[
             ("sha256", 32),
             ("sha256", 63),
             ("sha256", 65),
@@ -312,19 +312,19 @@ impl fmt::Display for Name {
 }
 
 fn choose<T>(productions: &[Production<T>], chance: &mut Chance) -> (&'static str, T) {
-    let (name, make) = chance.one_of(productions);
+    let (name, make) = chance.pick(productions);
     (name, make(chance))
 }
 
 fn word(chance: &mut Chance) -> String {
-    let length = 1 + chance.below(5);
+    let length = 1 + chance.size_below(5);
     chance.text(LOWER, length)
 }
 
 fn component(chance: &mut Chance) -> String {
     let mut component = word(chance);
     while chance.percent(50) {
-        component += chance.one_of(&SEPARATORS);
+        component += chance.pick(&SEPARATORS);
         component += &word(chance);
     }
     component
@@ -346,7 +346,7 @@ fn ipv6(chance: &mut Chance) -> String {
 }
 
 fn port(chance: &mut Chance) -> String {
-    let length = 1 + chance.below(5);
+    let length = 1 + chance.size_below(5);
     chance.text("0123456789", length)
 }
 

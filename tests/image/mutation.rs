@@ -31,31 +31,31 @@ type Operator = (&'static str, fn(&[char], &[char], &mut Chance) -> String);
 
 pub const OPERATORS: [Operator; 6] = [
     ("insert", |name, _, chance| {
-        let at = chance.below(name.len() + 1);
+        let at = chance.size_below(name.len() + 1);
         joined(&name[..at], &piece(chance), &name[at..])
     }),
     ("delete", |name, _, chance| {
-        let at = chance.below(name.len());
-        let behind = (at + 1 + chance.below(3)).min(name.len());
+        let at = chance.size_below(name.len());
+        let behind = (at + 1 + chance.size_below(3)).min(name.len());
         joined(&name[..at], "", &name[behind..])
     }),
     ("replace", |name, _, chance| {
-        let at = chance.below(name.len());
+        let at = chance.size_below(name.len());
         joined(&name[..at], &piece(chance), &name[at + 1..])
     }),
     ("swap", |name, _, chance| {
-        let (one, other) = (chance.below(name.len()), chance.below(name.len()));
+        let (one, other) = (chance.size_below(name.len()), chance.size_below(name.len()));
         let mut name = name.to_vec();
         name.swap(one, other);
         name.into_iter().collect()
     }),
     ("repeat", |name, _, chance| {
-        let at = chance.below(name.len());
-        let behind = (at + 1 + chance.below(8)).min(name.len());
+        let at = chance.size_below(name.len());
+        let behind = (at + 1 + chance.size_below(8)).min(name.len());
         joined(&name[..behind], "", &name[at..])
     }),
     ("splice", |name, other, chance| {
-        let (end, start) = (chance.below(name.len() + 1), chance.below(other.len() + 1));
+        let (end, start) = (chance.size_below(name.len() + 1), chance.size_below(other.len() + 1));
         joined(&name[..end], "", &other[start..])
     }),
 ];
@@ -69,7 +69,7 @@ pub fn mutate(name: &str, other: &str, chance: &mut Chance) -> (String, Vec<&'st
         if characters.is_empty() {
             break;
         }
-        let (operator, apply) = chance.one_of(&OPERATORS);
+        let (operator, apply) = chance.pick(&OPERATORS);
         made_by.push(operator);
         name = apply(&characters, &other.chars().collect::<Vec<_>>(), chance);
     }
@@ -79,7 +79,7 @@ pub fn mutate(name: &str, other: &str, chance: &mut Chance) -> (String, Vec<&'st
 fn piece(chance: &mut Chance) -> String {
     match chance.percent(75) {
         true => chance.text(CHARACTERS, 1),
-        false => chance.one_of(&WORDS).into(),
+        false => chance.pick(&WORDS).into(),
     }
 }
 

@@ -3,6 +3,8 @@
 mod bench;
 mod blind;
 mod bounds;
+#[path = "../chance/mod.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
 mod chance;
 mod changes;
 mod failures;

@@ -20,7 +20,9 @@ use crate::command::until;
 use crate::forms::{Decisions, forms_of_taint, parts};
 use crate::placements::{Sent, random_node, random_placement, toleration};
 
-const N_NODES: usize = 300;
+/// The seed where none is given: one that is known to reach everything.
+const SEED: u64 = 4;
+const N_NODES: u64 = 300;
 /// With `PREPULL_LONG_TESTS=1`, which is a minute and a half on two processors.
 const ALL_PLACEMENTS: usize = 200;
 const SOME_PLACEMENTS: usize = 80;
@@ -48,7 +50,7 @@ const AUTOMATIC: [(&str, &str); 6] = [
 
 #[test]
 fn the_controller_makes_pods_for_the_nodes_that_are_eligible() {
-    let mut chance = Chance::from_environment();
+    let mut chance = Chance::from_environment(SEED);
     let nodes: Vec<_> = (0..N_NODES).map(|it| random_node(it, &mut chance)).collect();
     let n_placements = match std::env::var("PREPULL_LONG_TESTS").is_ok_and(|it| it == "1") {
         true => ALL_PLACEMENTS,

@@ -12,6 +12,8 @@
 //!   the unfinished ones.
 
 mod audit;
+#[path = "../chance/mod.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
 mod chance;
 mod cluster;
 #[path = "../e2e/command.rs"]

@@ -74,11 +74,11 @@ pub enum Sent {
     ByThePuller,
 }
 
-pub fn random_node(number: usize, chance: &mut Chance) -> SimulatedNode {
+pub fn random_node(number: u64, chance: &mut Chance) -> SimulatedNode {
     let mut node = SimulatedNode::new(format!("n{number:03}"));
     for (key, values) in LABELS {
         if chance.percent(75) {
-            node.labels.insert(key.into(), chance.one_of(values).into());
+            node.labels.insert(key.into(), chance.pick(values).into());
         }
     }
     for (key, value, likelihood) in
@@ -91,7 +91,7 @@ pub fn random_node(number: usize, chance: &mut Chance) -> SimulatedNode {
     for (key, values) in TAINTS {
         let likelihood = if key == LEVEL { 35 } else { 15 };
         if chance.percent(likelihood) {
-            node.taints.push(taint(key, chance.one_of(values), chance.one_of(&EFFECTS)));
+            node.taints.push(taint(key, chance.pick(values), chance.pick(&EFFECTS)));
         }
     }
     if chance.percent(5) {
@@ -118,7 +118,7 @@ fn taint(key: &str, value: &str, effect: &str) -> Taint {
 
 /// A placement about a few things at a time: where everything is asked for at once, nothing is
 /// left for any one thing to decide.
-pub fn random_placement(sent: Sent, n_nodes: usize, chance: &mut Chance) -> Placement {
+pub fn random_placement(sent: Sent, n_nodes: u64, chance: &mut Chance) -> Placement {
     let mut placement = Placement::default();
     match chance.below(20) {
         0..9 => placement.affinity = Some(random_affinity(n_nodes, chance)),
@@ -144,8 +144,8 @@ pub fn random_placement(sent: Sent, n_nodes: usize, chance: &mut Chance) -> Plac
 fn random_selector(chance: &mut Chance) -> BTreeMap<String, String> {
     let n_entries = 1 + chance.below(2);
     let entries = (0..n_entries).map(|_| {
-        let (key, values) = chance.one_of(&LABELS);
-        (key.to_owned(), chance.one_of(values).to_owned())
+        let (key, values) = chance.pick(&LABELS);
+        (key.to_owned(), chance.pick(values).to_owned())
     });
     entries.collect()
 }
@@ -158,7 +158,7 @@ fn required(terms: Vec<NodeSelectorTerm>) -> NodeAffinity {
     }
 }
 
-fn random_affinity(n_nodes: usize, chance: &mut Chance) -> NodeAffinity {
+fn random_affinity(n_nodes: u64, chance: &mut Chance) -> NodeAffinity {
     let n_terms = 1 + chance.below(3);
     let terms = (0..n_terms).map(|_| match chance.percent(10) {
         true => NodeSelectorTerm::default(),
@@ -167,7 +167,7 @@ fn random_affinity(n_nodes: usize, chance: &mut Chance) -> NodeAffinity {
     required(terms.collect())
 }
 
-fn random_term(n_nodes: usize, chance: &mut Chance) -> NodeSelectorTerm {
+fn random_term(n_nodes: u64, chance: &mut Chance) -> NodeSelectorTerm {
     let [n_expressions, n_fields] = match chance.below(8) {
         0 => [0, 1 + chance.below(40)],
         1 => [1, 1 + chance.below(40)],
@@ -180,14 +180,14 @@ fn random_term(n_nodes: usize, chance: &mut Chance) -> NodeSelectorTerm {
 }
 
 fn random_expression(chance: &mut Chance) -> NodeSelectorRequirement {
-    let operator = chance.one_of(&OPERATORS);
+    let operator = chance.pick(&OPERATORS);
     let (key, values) = match operator {
         "Gt" | "Lt" => LABELS[0],
-        _ => chance.one_of(&LABELS),
+        _ => chance.pick(&LABELS),
     };
     let values = match operator {
-        "Gt" | "Lt" => vec![chance.one_of(&BOUNDS)],
-        "In" | "NotIn" => (0..1 + chance.below(3)).map(|_| chance.one_of(values)).collect(),
+        "Gt" | "Lt" => vec![chance.pick(&BOUNDS)],
+        "In" | "NotIn" => (0..1 + chance.below(3)).map(|_| chance.pick(values)).collect(),
         _ => vec![],
     };
     requirement(key, operator, &values)
@@ -201,12 +201,12 @@ pub fn requirement(key: &str, operator: &str, values: &[&str]) -> NodeSelectorRe
     }
 }
 
-fn not_this_node(n_nodes: usize, chance: &mut Chance) -> NodeSelectorRequirement {
+fn not_this_node(n_nodes: u64, chance: &mut Chance) -> NodeSelectorRequirement {
     requirement("metadata.name", "NotIn", &[&format!("n{:03}", chance.below(n_nodes))])
 }
 
 /// What a puller is sent by: one term for each of some nodes.
-fn named_nodes(n_nodes: usize, chance: &mut Chance) -> NodeAffinity {
+fn named_nodes(n_nodes: u64, chance: &mut Chance) -> NodeAffinity {
     let n_terms = 20 + chance.below(40);
     let terms = (0..n_terms).map(|_| {
         let name = format!("n{:03}", chance.below(n_nodes));
@@ -227,24 +227,24 @@ fn random_tolerations(chance: &mut Chance) -> Vec<Toleration> {
 fn random_toleration(chance: &mut Chance) -> Toleration {
     let effect = match chance.percent(40) {
         true => "",
-        false => chance.one_of(&EFFECTS),
+        false => chance.pick(&EFFECTS),
     };
-    let operator = chance.one_of(&["", "Equal", "Exists", "Gt", "Lt"]);
+    let operator = chance.pick(&["", "Equal", "Exists", "Gt", "Lt"]);
     let mut it = match operator {
         "Exists" if chance.percent(20) => toleration("", "Exists", "", effect),
         "Exists" if chance.percent(20) => {
-            toleration(chance.one_of(&CONTROLLERS_TAINTS), "Exists", "", effect)
+            toleration(chance.pick(&CONTROLLERS_TAINTS), "Exists", "", effect)
         }
-        "Exists" => toleration(chance.one_of(&TAINTS).0, "Exists", "", effect),
-        "Gt" | "Lt" => toleration(LEVEL, operator, chance.one_of(&LEVELS), effect),
+        "Exists" => toleration(chance.pick(&TAINTS).0, "Exists", "", effect),
+        "Gt" | "Lt" => toleration(LEVEL, operator, chance.pick(&LEVELS), effect),
         _ => {
-            let (key, values) = chance.one_of(&TAINTS);
-            toleration(key, operator, chance.one_of(values), effect)
+            let (key, values) = chance.pick(&TAINTS);
+            toleration(key, operator, chance.pick(values), effect)
         }
     };
     // The API server takes seconds with this effect alone.
     if effect == "NoExecute" && chance.percent(50) {
-        it.toleration_seconds = Some(chance.one_of(&[0, 300]));
+        it.toleration_seconds = Some(chance.pick(&[0, 300]));
     }
     it
 }

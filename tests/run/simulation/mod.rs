@@ -8,7 +8,6 @@
 //! `PREPULL_LONG_TESTS=1` runs as many seeds as a release needs, and `PREPULL_SEED=7` the one
 //! that a failure names, and tells what came to pass in it.
 
-mod chance;
 mod coverage;
 mod effects;
 mod life;
@@ -25,11 +24,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use std::{env, thread};
 
-use chance::Chance;
 use coverage::Coverage;
 use life::{Lived, live};
 use plan::{Plan, plan};
 
+use crate::chance::{Chance, seed_of_environment};
 use crate::model::World;
 
 const N_SEEDS: u64 = 10_000;
@@ -41,8 +40,8 @@ const FAILURES_SHOWN: usize = 5;
 
 #[test]
 fn no_world_breaks_a_rule() {
-    if let Ok(seed) = env::var("PREPULL_SEED") {
-        return replay(seed.parse().expect("PREPULL_SEED is a number"));
+    if let Some(seed) = seed_of_environment() {
+        return replay(seed);
     }
     let is_long = env::var("PREPULL_LONG_TESTS").is_ok_and(|it| it == "1");
     let n_seeds = if is_long { N_SEEDS_OF_LONG_TESTS } else { N_SEEDS };

@@ -7,9 +7,9 @@ use std::time::Duration;
 use prepull::args::{self, Command, RunArgs};
 use serde_json::Value;
 
-use super::chance::Chance;
 use super::process::Interruption;
 use super::scene::OWN_IMAGE;
+use crate::chance::Chance;
 use crate::model::World;
 
 /// Troubles that pass are over after so many seconds.

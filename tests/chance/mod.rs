@@ -1,4 +1,15 @@
-//! Chance that comes from one number.
+//! Chance that comes from one number: the same number is the same choices.
+
+use std::env;
+
+/// The environment variable that names another seed than the usual one.
+const SEED: &str = "PREPULL_SEED";
+
+/// The seed that the environment names, if any.
+pub fn seed_of_environment() -> Option<u64> {
+    let text = env::var(SEED).ok()?;
+    Some(text.parse().unwrap_or_else(|err| panic!("{SEED}: `{text}` is no number: {err}")))
+}
 
 /// SplitMix64.
 pub struct Chance(u64);
@@ -8,6 +19,13 @@ impl Chance {
     /// the next one from its second number on.
     pub fn of_seed(seed: u64) -> Self {
         Self(Self(seed).next())
+    }
+
+    /// Starts from the seed of the environment, or else from the usual one, and prints it.
+    pub fn from_environment(usual: u64) -> Self {
+        let seed = seed_of_environment().unwrap_or(usual);
+        println!("seed {seed}; {SEED}={seed} repeats this run");
+        Self::of_seed(seed)
     }
 
     fn next(&mut self) -> u64 {
@@ -23,6 +41,11 @@ impl Chance {
         self.next() % bound
     }
 
+    /// The same for places and lengths.
+    pub fn size_below(&mut self, bound: usize) -> usize {
+        self.below(bound as u64) as usize
+    }
+
     /// A number from `least` to `most`.
     pub fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.below(most - least + 1)
@@ -34,7 +57,13 @@ impl Chance {
     }
 
     pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize].clone()
+        from[self.size_below(from.len())].clone()
+    }
+
+    /// So many characters of an alphabet.
+    pub fn text(&mut self, alphabet: &str, length: usize) -> String {
+        let alphabet: Vec<_> = alphabet.chars().collect();
+        (0..length).map(|_| self.pick(&alphabet)).collect()
     }
 
     /// One of these, each as likely as its weight says.
