@@ -36,9 +36,13 @@ const EVENT_MESSAGE: usize = 1024;
 /// The exit codes, which the Job's pod failure policy and people's scripts build on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exit {
+    /// What was asked for is so.
     Done = 0,
+    /// It is not, and waiting longer would not help.
     Failed = 1,
+    /// It can not be done as it was asked.
     Usage = 2,
+    /// The time was over.
     Deadline = 3,
     /// 128 + SIGTERM, as a shell would say.
     Stopped = 143,
@@ -47,6 +51,7 @@ pub enum Exit {
 /// What the exit code is to say of a failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FailurePolicy {
+    /// Exit with 1 or 3.
     Fail,
     /// Report it, and exit 0.
     Ignore,
@@ -55,22 +60,29 @@ pub enum FailurePolicy {
 /// What is made of things that may be forgiven.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Strictness {
+    /// They are told, and forgiven.
     Lenient,
+    /// They are failures.
     Strict,
 }
 
 /// Whether `check` takes "unknown" for an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unknown {
+    /// As if the image were there.
     Allowed,
+    /// As if it were not.
     Missing,
 }
 
 /// What the command line says about judging and showing an end.
 #[derive(Clone, Copy, Debug)]
 pub struct Judgement {
+    /// `--failure-policy`.
     pub failure_policy: FailurePolicy,
+    /// `--strict`.
     pub strictness: Strictness,
+    /// `--allow-unknown`.
     pub unknown: Unknown,
 }
 
@@ -173,6 +185,7 @@ enum Lack {
 }
 
 impl Report {
+    /// The report of a run as far as it has come; one without an outcome was stopped.
     pub fn new(config: &Config, run: &Run<'_>, judgement: Judgement) -> Self {
         let images = image_reports(config, run);
         let outcome = run.outcome().cloned().unwrap_or(Outcome::Stopped);
@@ -201,14 +214,17 @@ impl Report {
         report
     }
 
+    /// One of [`Exit`], the failure policy taken into account.
     pub fn exit_code(&self) -> u8 {
         self.exit_code
     }
 
+    /// What, where, why, and what to do, in one sentence.
     pub fn verdict(&self) -> &str {
         &self.verdict
     }
 
+    /// The whole report on one line, as `docs/report.schema.json` has it.
     pub fn json(&self) -> String {
         serde_json::to_string(self).expect("a report is made of text and numbers")
     }
@@ -236,6 +252,7 @@ impl Report {
         }
     }
 
+    /// The verdict, or as much of it as an event takes.
     pub fn event_message(&self) -> &str {
         cut(&self.verdict, EVENT_MESSAGE)
     }
@@ -458,7 +475,9 @@ impl Report {
 /// How much is said.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verbosity {
+    /// At most 40 lines, whatever the size of the cluster.
     Normal,
+    /// Every node by name (`-v`).
     Verbose,
 }
 

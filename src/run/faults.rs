@@ -173,8 +173,8 @@ impl Run<'_> {
         };
     }
 
-    /// Whether a right may be there that is not in force yet: that of a binding made moments ago, or
-    /// any, where the API server is back and has yet to read who may do what.
+    /// Whether a right may be there that is not in force yet: that of a binding made moments ago,
+    /// or any, where the API server is back and has yet to read who may do what.
     fn may_be_in_force_soon(&self, phase: &Phase) -> bool {
         let is_early = self.asked_at < self.answers_since + BINDING_DELAY;
         let was_away = !self.answers_since.is_zero();
@@ -241,7 +241,9 @@ fn is_about_rights(err: &ApiError) -> bool {
 }
 
 /// Quotas, Pod Security and webhooks refuse with the same status as RBAC, whose words are
-/// `User "x" cannot list resource "nodes"` (`NewForbidden` in `endpoints/handlers/responsewriters`).
+/// `User "x" cannot list resource "nodes"`.
+///
+/// Source: `forbiddenMessage` in `apiserver/pkg/endpoints/handlers/responsewriters/errors.go`.
 pub(super) fn is_for_want_of_rights(err: &ApiError) -> bool {
     match &err.cause {
         Cause::Status { message, .. } => {

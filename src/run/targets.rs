@@ -74,7 +74,9 @@ pub enum Item {
 pub struct Failure {
     /// Attempts known to have failed with this outlook.
     pub attempts: u32,
+    /// The cause on one line, without what is the same for every image.
     pub message: String,
+    /// What the message means.
     pub verdict: Verdict,
     /// Attempts by the uid of the event that tells of them. The same failure in other words, such
     /// as one that says the time, is another event.
@@ -86,6 +88,7 @@ pub struct Failure {
 /// A node that has to hold the images of a group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
+    /// The node's, or nothing where nodes may not be looked at.
     pub uid: String,
     /// When it was made, RFC 3339; nothing where nodes may not be looked at.
     created: String,
@@ -93,6 +96,7 @@ pub struct Target {
     pub lacking: BTreeSet<usize>,
     /// What a container of ours proved to be there.
     pub pulled: BTreeSet<usize>,
+    /// The pulls that have failed there and have not succeeded since.
     pub failures: BTreeMap<Item, Failure>,
     /// What the runtime says that it pulled: each image that a container of ours proved, under a
     /// name with a digest, as far as it was told.
@@ -114,7 +118,9 @@ pub struct Target {
 pub enum Obstacle {
     /// The node runs as many pods as it may.
     NoRoom(String),
+    /// Anything else, which waiting alone may not mend.
     Other {
+        /// What keeps it.
         words: String,
         /// What to do, or nothing.
         advice: &'static str,
@@ -149,7 +155,9 @@ pub struct Targets {
 /// What a node was to the targets that it was added to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Added {
+    /// It is a target already.
     Known,
+    /// No machine of its name was known.
     New,
     /// The name is a target's under another uid. What pods show of it can not be told from what
     /// they showed of the machine before: a pod names its node and not the node's uid, and may
@@ -162,9 +170,11 @@ pub enum Added {
 pub enum Dropped {
     /// It lacks something that need not be everywhere (`--allow-missing`), for this reason.
     Allowed(String),
+    /// The node is no more, or where nodes may not be looked at, its pod is not.
     Gone,
     /// It joined, or came back as another machine, when no more rounds were to be waited for.
     Late,
+    /// It is not eligible any more.
     LeftOut(LeftOut),
     /// It runs as many pods as it may, and did so for a while. A pod of the release would find no
     /// room there either, but this is forgiven rather than known to be of no account.
@@ -194,6 +204,7 @@ impl fmt::Display for Dropped {
 }
 
 impl Targets {
+    /// The targets of a group whose containers, by name, have the images at these places.
     pub fn new(lacking: &[Lacking], containers: BTreeMap<String, usize>) -> Self {
         let mut targets = Self { containers, ..Self::default() };
         for node in lacking {
@@ -240,6 +251,7 @@ impl Targets {
         added
     }
 
+    /// Waits for a target no longer; what it showed is kept nowhere.
     pub fn drop_node(&mut self, name: &str, why: Dropped) {
         if let Dropped::LeftOut(why) = &why {
             self.note_left_out(name, why);
@@ -302,6 +314,7 @@ impl Targets {
         self.has_older_pod = false;
     }
 
+    /// The names of all targets, finished or not.
     pub fn names(&self) -> Vec<&str> {
         self.nodes.keys().map(String::as_str).collect()
     }
@@ -510,7 +523,9 @@ impl Targets {
 /// How much of what a node lacks fails.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Failing {
+    /// Something else that it lacks may come yet.
     Partly,
+    /// All of it.
     Wholly,
 }
 
