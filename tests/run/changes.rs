@@ -9,6 +9,9 @@ use crate::model::{
     Admission, Fault, FaultKind, Happening, ModelNode, PodsOnReplace, Pull, Stored, World, epoch,
 };
 
+/// Where clocks differ so much, no pod is older than its node.
+const AHEAD: Duration = Duration::from_secs(3600);
+
 /// Three nodes; the pull takes this long on `n2`, and 5 s on the others.
 fn slow_on_n2(takes: u64) -> World {
     let mut world = nodes(3);
@@ -80,6 +83,7 @@ fn evidence_of_a_replaced_node_does_not_count() {
 fn evidence_of_a_pod_that_outlives_its_machine_does_not_count() {
     let mut world = nodes(3);
     // Until its kubelet has started, the new machine's pod shows what it showed on the old one.
+    world.pace.ahead = AHEAD;
     world.pace.start = Duration::from_secs(20);
     world.registry.insert("q.io/a:1".into(), Pull::after(5));
     world.registry_at.insert(("n1".into(), "q.io/a:1".into()), Pull::after(40));
@@ -95,6 +99,7 @@ fn evidence_of_a_pod_that_outlives_its_machine_does_not_count() {
 #[test]
 fn evidence_of_a_replaced_node_that_was_no_target_does_not_count() {
     let mut world = nodes(502);
+    world.pace.ahead = AHEAD;
     world.pace.start = Duration::from_secs(20);
     let complete = world.nodes.get_mut("n001").expect("one of them");
     complete.images.push(Stored::new("q.io/a:1", Duration::ZERO));
@@ -146,6 +151,7 @@ fn evidence_of_a_replaced_node_does_not_count_for_a_second_try_either() {
     for pods in [PodsOnReplace::AreMadeAgain, PodsOnReplace::Stay] {
         for killed_after in [8, 12, 14] {
             let mut world = slow_on_n2(5);
+            world.pace.ahead = AHEAD;
             world.pace.start = Duration::from_secs(10);
             world.pace.listing = Duration::from_secs(300);
             world.at(20, Happening::Replace("n2", pods));

@@ -204,7 +204,7 @@ impl World {
             uid,
             set: set.uid().into(),
             labels: Rc::clone(&set.read.labels),
-            created: self.wall(),
+            created: self.wall() + self.pace.ahead,
             node: node.into(),
             affinity: affinity_to(node),
             is_bound: false,

@@ -160,6 +160,8 @@ pub struct Pace {
     pub orphans: Duration,
     /// A pod that failed is removed by the DaemonSet controller after so long, and made again.
     pub failed_pod: Duration,
+    /// How far the clock that dates pods is ahead of that for nodes: each API server has its own.
+    pub ahead: Duration,
 }
 
 /// The world as the run and the clock share it.
@@ -179,6 +181,7 @@ impl Default for Pace {
             termination: ms(0),
             orphans: ms(0),
             failed_pod: ms(15_000),
+            ahead: Duration::ZERO,
         }
     }
 }
