@@ -142,6 +142,16 @@ impl ApiError {
             Cause::Unusable(_) => false,
         }
     }
+
+    /// Whether the API server has asked an admission webhook that did not answer.
+    ///
+    /// Source: `ErrCallingWebhook` in `apiserver/pkg/util/webhook`.
+    pub fn is_for_want_of_a_webhook(&self) -> bool {
+        match &self.cause {
+            Cause::Status { message, .. } => message.contains("failed calling webhook"),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for ApiError {

@@ -138,6 +138,9 @@ struct ImageReport {
     pulled: usize,
     /// Nodes on which it is not proved.
     missing: usize,
+    /// Nodes of its group that are forgiven.
+    #[serde(skip)]
+    forgiven: usize,
     /// What the nodes say that its tag stands for; more than one entry where the tag has moved.
     digests: Vec<DigestReport>,
 }
@@ -484,7 +487,7 @@ pub enum Verbosity {
 impl ImageReport {
     /// Whether no node was to hold it.
     fn is_nowhere(&self) -> bool {
-        self.present + self.n_lacking() + self.pulled + self.missing == 0
+        self.present + self.n_lacking() + self.pulled + self.missing + self.forgiven == 0
     }
 
     fn n_lacking(&self) -> usize {
@@ -727,6 +730,7 @@ fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
             unknown_on: vec![],
             pulled: 0,
             missing: 0,
+            forgiven: 0,
             digests: digests(place, config, run),
         })
         .collect();
@@ -744,6 +748,10 @@ fn image_reports(config: &Config, run: &Run<'_>) -> Vec<ImageReport> {
             // A list may name a node twice, when it changes between two pages.
             image.present = found.eligible.len().saturating_sub(image.n_lacking());
         }
+    }
+    for (group, run) in config.groups.iter().zip(run.groups()) {
+        let forgiven = run.targets.dropped.values().filter(|it| it.is_forgiven()).count();
+        group.images.iter().for_each(|&place| images[place].forgiven = forgiven);
     }
     for target in run.groups().iter().flat_map(|it| it.targets.nodes.values()) {
         target.pulled.iter().for_each(|&place| images[place].pulled += 1);

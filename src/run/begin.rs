@@ -15,6 +15,7 @@ use crate::run::{
     Config, GroupRun, Mode, Outcome, Phase, PullerState, Purpose, RECHECK_AFTER, Run, Sight,
     Targets, survey_for,
 };
+use crate::share::Share;
 use crate::survey::{GroupSurvey, Lacking, Survey};
 use crate::words::{nodes, some_of};
 
@@ -22,7 +23,11 @@ impl Run<'_> {
     pub(super) fn first_look(&mut self, survey: Survey) -> Phase {
         // Where others have something to pull, that comes first.
         self.has_unheard_of = self.config.mode == Mode::Run && self.leaves_out_unheard_of(&survey);
-        if self.has_unheard_of && (survey.is_complete() || survey.n_eligible() == 0) {
+        // A percentage is one of all nodes.
+        let shares = [self.config.max_nodes_at_once, Some(self.config.allow_missing)];
+        let has_percentage = shares.iter().flatten().any(|it| matches!(it, Share::Percent(_)));
+        let has_to_wait = has_percentage || survey.is_complete() || survey.n_eligible() == 0;
+        if self.has_unheard_of && has_to_wait {
             return self.wait_for_news(Purpose::First);
         }
         for place in &survey.unmatchable {
@@ -33,11 +38,6 @@ impl Run<'_> {
             ));
         }
         let n_eligible = survey.n_eligible();
-        for (index, found) in survey.groups.iter().enumerate() {
-            if found.eligible.is_empty() && n_eligible > 0 {
-                self.notes.extend(no_place(self.config, index, found));
-            }
-        }
         let complete = survey.is_complete();
         let groups = survey.groups.iter().enumerate();
         self.groups = groups.map(|(group, it)| self.group_run(group, &it.lacking)).collect();

@@ -64,7 +64,7 @@ impl Run<'_> {
             self.groups = (0..n_groups).map(|it| self.group_run(it, &[])).collect();
         }
         for group in self.groups.iter_mut().filter(|it| it.puller == PullerState::None) {
-            group.puller = PullerState::Asked;
+            group.puller = PullerState::Guessed;
         }
     }
 
@@ -101,8 +101,7 @@ impl Run<'_> {
     }
 
     pub(super) fn note_left(&mut self, group: usize) {
-        // What an earlier try may have made is no more than a guess.
-        if self.knows_leftovers || self.groups[group].puller != PullerState::Asked {
+        if self.groups[group].puller != PullerState::Guessed {
             self.left.push(self.puller_name(group));
         }
     }

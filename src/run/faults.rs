@@ -235,6 +235,12 @@ impl Run<'_> {
     }
 }
 
+/// Whether the API server itself had no answer: it is not a limit that refuses, nor a webhook that
+/// it waits for.
+pub(super) fn is_for_want_of_an_api_server(err: &ApiError) -> bool {
+    err.is_transient() && err.code() != Some(429) && !err.is_for_want_of_a_webhook()
+}
+
 /// Whether it is the token, or what may be done with it.
 fn is_about_rights(err: &ApiError) -> bool {
     err.code() == Some(401) || is_for_want_of_rights(err)

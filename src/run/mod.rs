@@ -34,9 +34,10 @@ use crate::puller::{
 };
 use crate::settings::PullerSettings;
 use crate::share::Share;
-use crate::survey::{Group, Survey, Wanted};
+use crate::survey::{Group, GroupSurvey, Survey, Wanted};
 use crate::words::one_line;
-use begin::leftovers;
+use begin::{leftovers, no_place};
+use faults::is_for_want_of_an_api_server;
 use window::Window;
 
 pub use drive::{Clock, drive, perform};
@@ -264,6 +265,8 @@ pub struct Run<'a> {
     away_since: Option<Duration>,
     /// Since when requests are answered.
     answers_since: Duration,
+    /// Whether the last answer was that the run has no right to it.
+    is_refused: bool,
     /// Since when the API server is back, if it was away for long.
     back_since: Option<Duration>,
     /// Whether nodes that were left out at the first look may have been for want of news.
@@ -425,6 +428,8 @@ enum Sight {
 enum PullerState {
     /// Asked for; whether it was made is not known.
     Asked,
+    /// Never asked for, but an earlier try may have done so.
+    Guessed,
     Made {
         uid: String,
     },
@@ -572,6 +577,7 @@ impl<'a> Run<'a> {
             asked_at: zero,
             away_since: None,
             answers_since: zero,
+            is_refused: false,
             back_since: None,
             has_unheard_of: false,
             knows_leftovers: false,
@@ -619,10 +625,17 @@ impl<'a> Run<'a> {
         if is_about_events && err.is_some() {
             return;
         }
-        if err.is_some_and(|it| it.is_transient() && it.code() != Some(429)) {
+        let is_refused = err.is_some_and(|it| matches!(it.code(), Some(401 | 403)));
+        if err.is_some_and(is_for_want_of_an_api_server) {
             self.away_since.get_or_insert(self.asked_at);
-        } else if let Some(since) = self.away_since.take() {
-            self.answers_since = self.now.elapsed;
+            return;
+        }
+        // Rights that are withdrawn do not come back with the next fault.
+        let was_refused = mem::replace(&mut self.is_refused, is_refused);
+        if let Some(since) = self.away_since.take() {
+            if !was_refused {
+                self.answers_since = self.now.elapsed;
+            }
             if self.now.elapsed >= since + LONG_AWAY {
                 self.back_since = Some(self.now.elapsed);
             }
@@ -652,7 +665,19 @@ impl<'a> Run<'a> {
 
     /// What a reader of the report should know besides: first what there is to do.
     pub fn notes(&self) -> Vec<String> {
-        self.left().into_iter().chain(self.notes.iter().cloned()).collect()
+        let homeless = self.survey.iter().flat_map(|survey| {
+            let groups = survey.groups.iter().enumerate();
+            groups.filter_map(|(group, found)| self.no_place(survey, group, found))
+        });
+        self.left().into_iter().chain(homeless).chain(self.notes.iter().cloned()).collect()
+    }
+
+    /// Says that a group has no node, although others have.
+    fn no_place(&self, survey: &Survey, group: usize, found: &GroupSurvey) -> Option<String> {
+        let targets = self.groups.get(group).map(|it| &it.targets);
+        let had_some = targets.is_some_and(|it| !it.nodes.is_empty() || !it.dropped.is_empty());
+        let is_homeless = found.eligible.is_empty() && survey.n_eligible() > 0 && !had_some;
+        is_homeless.then(|| no_place(self.config, group, found)).flatten()
     }
 
     /// What the API server said last, if it was a fault that lasts.

@@ -146,8 +146,8 @@ pub struct Targets {
     uids: BTreeMap<String, String>,
     /// When the youngest of the nodes was made, RFC 3339.
     youngest: String,
-    /// Whether a pod was seen that is older than its node.
-    pub has_older_pod: bool,
+    /// When the youngest of the nodes was made whose pods are older than they are, RFC 3339.
+    pub has_older_pods_than: Option<String>,
     /// Those names of the targets, each kept once.
     digested_names: BTreeSet<Rc<str>>,
 }
@@ -276,6 +276,16 @@ impl Targets {
         }
     }
 
+    /// Takes in that no others are eligible: there is nothing to forgive the rest.
+    pub fn forget_forgiven_but<'a>(&mut self, names: impl Iterator<Item = &'a String>) {
+        let names: BTreeSet<_> = names.collect();
+        for (name, why) in self.dropped.iter_mut().filter(|(_, why)| why.is_forgiven()) {
+            if !names.contains(name) {
+                *why = Dropped::Gone;
+            }
+        }
+    }
+
     /// Whether this node was forgiven for what it lacks.
     pub fn is_forgiven(&self, node: &Lacking) -> bool {
         self.dropped.get(&node.name).is_some_and(Dropped::is_forgiven)
@@ -311,7 +321,7 @@ impl Targets {
             (target.pod, target.obstacle, target.complaint) = (None, None, None);
         }
         self.pods.clear();
-        self.has_older_pod = false;
+        self.has_older_pods_than = None;
     }
 
     /// The names of all targets, finished or not.
@@ -379,7 +389,11 @@ impl Targets {
         let Some(target) = self.nodes.get_mut(name) else { return };
         // It was made for another machine of this name, and tells of that one.
         if pod.metadata.creation_timestamp < target.created {
-            self.has_older_pod = true;
+            target.pod = Some(pod.named());
+            let words = "its pod was made for another machine of this name".into();
+            target.obstacle = Some(Obstacle::Other { words, advice: "" });
+            let created = Some(target.created.clone());
+            self.has_older_pods_than = self.has_older_pods_than.take().max(created);
             return;
         }
         self.pods.insert(pod.metadata.uid.clone(), name.into());
@@ -551,9 +565,9 @@ impl Target {
     /// What to do about that, or nothing: most of it passes by itself.
     pub fn advice(&self) -> &'static str {
         match &self.obstacle {
-            Some(Obstacle::NoRoom(_)) => MAKE_ROOM,
             Some(Obstacle::Other { advice, .. }) => advice,
-            None => "",
+            // A node that runs as many pods as it may is forgiven, if there is time for it.
+            Some(Obstacle::NoRoom(_)) | None => "",
         }
     }
 

@@ -12,7 +12,7 @@ use crate::run::{
     Purpose, RECHECK_AFTER, Run, Sight, survey_for,
 };
 use crate::survey::{Lacking, Survey};
-use crate::words::{nodes, some_of};
+use crate::words::{nodes, rfc3339, some_of};
 
 /// Pods are looked at this often while numbers do not say that it is worth it sooner, the first
 /// few times after 3, 6 and 9 seconds: a misspelt image is known at once.
@@ -169,9 +169,12 @@ impl Run<'_> {
 
     /// Makes pullers anew whose pods are older than their nodes: they prove nothing of these.
     fn renew_older(&mut self) {
+        let now = rfc3339(self.now.server);
         for group in 0..self.groups.len() {
             let run = &mut self.groups[group];
-            if mem::take(&mut run.targets.has_older_pod) && run.n_renewals < MOST_RENEWALS {
+            let Some(created) = run.targets.has_older_pods_than.take() else { continue };
+            // Before that, the next pods would be older as well.
+            if now > created && run.n_renewals < MOST_RENEWALS {
                 run.n_renewals += 1;
                 self.make_anew(group);
             }
@@ -330,9 +333,6 @@ impl Run<'_> {
 
     /// Adds the nodes that became eligible while the others were pulled for.
     pub(super) fn closing_look(&mut self, survey: &Survey) -> Phase {
-        if self.has_unheard_of && self.leaves_out_unheard_of(survey) {
-            return self.wait_for_news(Purpose::Closing);
-        }
         let mut late = BTreeSet::new();
         for (group, found) in survey.groups.iter().enumerate() {
             let targets = &mut self.groups[group].targets;
@@ -340,6 +340,7 @@ impl Run<'_> {
                 targets.note_left_out(name, why);
             }
             targets.forget_stranded(found.eligible.values());
+            targets.forget_forgiven_but(found.eligible.values());
             let known =
                 |it: &&Lacking| targets.nodes.get(&it.name).is_some_and(|t| t.uid == it.uid);
             let new = found.lacking.iter().filter(|it| !known(it) && !targets.is_forgiven(it));
@@ -364,11 +365,11 @@ impl Run<'_> {
                 }
             }
         }
-        if late.is_empty() {
-            return self.finish(Outcome::Ready);
-        }
-        if self.round >= MOST_ROUNDS {
-            return self.finish(Outcome::Ready);
+        if late.is_empty() || self.round >= MOST_ROUNDS {
+            return match self.has_unheard_of && self.leaves_out_unheard_of(survey) {
+                true => self.wait_for_news(Purpose::Closing),
+                false => self.finish(Outcome::Ready),
+            };
         }
         let names = some_of(late.iter().map(String::as_str));
         self.round += 1;

@@ -33,7 +33,7 @@ const STATES: [State; 16] = [
     unproved("hold-crashes", &["02-away"], PULLING, STATUS_503),
     unproved("invalid-image-name", &["02-away"], PULLING, "invalid reference format"),
     // The pod is of the machine before.
-    unproved("node-back", &["01-one"], "no pod was made there", ""),
+    unproved("node-back", &["01-one"], "its pod was made for another machine", ""),
     proved("node-gone"),
     unproved("node-not-ready", &["01-slow"], PULLING, ""),
     unproved("out-of-pods", &["01-one"], "its pod failed: OutOfpods: ", ""),
@@ -212,7 +212,7 @@ fn evidence_of_a_replaced_node_does_not_count() {
     assert_eq!(targets.add(&new), Added::Replaced);
     assert_eq!(targets.n_lacking(), 1);
     targets.observe_pod(&after.pod);
-    assert_eq!((targets.n_lacking(), targets.has_older_pod), (1, true));
+    assert_eq!((targets.n_lacking(), targets.has_older_pods_than.is_some()), (1, true));
     // So it takes pods of another puller, which is younger than the node.
     let created = &raw("node-back")["pod"]["metadata"]["creationTimestamp"];
     assert!(!targets.are_older_than(created.as_str().unwrap()), "{created}");

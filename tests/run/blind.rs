@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bench::{args, args_with, nodes, run, seconds};
+use crate::bench::{args, args_with, attempt, nodes, run, seconds};
 use crate::model::{Happening, ModelNode, Pull, World};
 
 fn world(n_nodes: usize) -> World {
@@ -116,6 +116,22 @@ fn a_forgiven_node_that_goes_is_not_counted_for_one_that_comes() {
     world.at(85, Happening::RefusePods(None));
     let ended = run(&world.share(), &args("--allow-missing 1 q.io/a:1"));
     ended.expect(0, &["ready: `q.io/a:1` on 3 nodes"]);
+}
+
+/// Nodes are known by the groups that hold on to them, and by those that forgave them.
+#[test]
+fn an_image_that_is_forgiven_everywhere_has_nodes() {
+    let settings = r#"{"images": ["q.io/a:1", {"image": "q.io/b:1", "tolerations": []}],
+                       "puller": {"tolerations": [{"operator": "Exists"}]}}"#;
+    let mut two_groups = world(1);
+    two_groups.registry.insert("q.io/a:1".into(), Pull::after(40));
+    two_groups.registry.insert("q.io/b:1".into(), Pull::fails("manifest unknown"));
+    let ended = attempt(&two_groups.share(), &args_with("--strict --allow-missing 1", settings));
+    ended.expect(0, &["ready: 2 images on 1 node", "but not on n1, forgiven"]);
+    let mut full = world(1);
+    full.nodes.get_mut("n1").expect("the only one").has_room = false;
+    let ended = run(&full.share(), &args("q.io/a:1"));
+    ended.expect(0, &["ready: `q.io/a:1` on 0 nodes", "but not on n1, forgiven: no room"]);
 }
 
 /// Forgiven ones are among them, and those that have no pod yet.

@@ -616,3 +616,46 @@ fn a_node_that_was_left_out_and_came_is_not_left_out() {
     ended.expect(0, &["ready: `q.io/a:1` on 2 nodes"]);
     assert!(ended.says("left out 1 of 3 nodes: cordoned: n3"), "{:#?}", ended.lines);
 }
+
+/// The API server that dates the node is ahead of the one that dates the pods.
+#[test]
+fn pods_are_made_anew_only_when_they_can_be_younger_than_their_nodes() {
+    for ahead in [5, 40] {
+        let settings = r#"{"images": [{"image": "q.io/a:1", "pullPolicy": "Always"}]}"#;
+        let mut world = pulling_for(10);
+        world.nodes.get_mut("n2").expect("one of three").created = epoch() + seconds(ahead);
+        let world = world.share();
+        run(&world, &args_with("", settings)).expect(0, &["ready"]);
+        assert_eq!(world.borrow().count("create daemonset"), 2, "{ahead}");
+    }
+    let mut world = pulling_for(10);
+    world.nodes.get_mut("n2").expect("one of three").created = epoch() + seconds(1000);
+    let settings = r#"{"images": [{"image": "q.io/a:1", "pullPolicy": "Always"}]}"#;
+    let ended = attempt(&world.share(), &args_with("", settings));
+    ended.expect(3, &["on 1 node (n2) yet: its pod was made for another machine of this name"]);
+}
+
+#[test]
+fn a_full_node_that_goes_is_no_failure() {
+    let mut world = pulling_for(80);
+    world.nodes.get_mut("n1").expect("one of three").has_room = false;
+    world.at(60, Happening::Remove("n1"));
+    let ended = run(&world.share(), &args("--strict q.io/a:1"));
+    ended.expect(0, &["ready: `q.io/a:1` on 2 nodes"]);
+    assert_eq!(ended.report["nodes"]["dropped"]["n1"], "gone");
+}
+
+/// Others were pulled for while the only node of a group was not ready.
+#[test]
+fn a_group_whose_node_comes_late_is_not_told_to_have_none() {
+    let settings = r#"{"images": [
+        "q.io/a:1", {"image": "q.io/b:1", "nodeSelector": {"pool": "x"}}]}"#;
+    let mut world = pulling_for(30);
+    let only = world.nodes.get_mut("n3").expect("one of three");
+    only.cordoned = true;
+    only.labels.insert("pool".into(), "x".into());
+    world.at(20, Happening::Uncordon("n3"));
+    let ended = run(&world.share(), &args_with("--strict", settings));
+    ended.expect(0, &["ready: 2 images on 3 nodes"]);
+    assert!(!ended.says("no node may run"), "{:#?}", ended.lines);
+}

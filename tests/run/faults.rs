@@ -734,20 +734,73 @@ fn others_are_pulled_for_while_nodes_may_be_for_want_of_news() {
     run(&world.share(), &args("q.io/a:1")).expect(0, &["ready: `q.io/a:1` on 3 nodes"]);
 }
 
-/// Neither events that can not be had nor a single request without an answer say that the API
-/// server was away: a node that dies then is waited for no longer.
+/// Where there are percentages to be taken of all of them.
+#[test]
+fn nodes_that_have_not_reported_are_waited_for_first_where_they_are_counted() {
+    for line in ["--max-nodes-at-once 50% q.io/a:1", "--allow-missing 20% q.io/a:1"] {
+        let mut world = nodes(10);
+        for name in ["n02", "n03", "n04", "n05", "n06", "n07", "n08", "n09"] {
+            world.nodes.get_mut(name).expect("one of ten").ready = false;
+            world.at(40, Happening::SetReady(name, true));
+        }
+        world.outages.push(away(0, 20));
+        world.registry.insert("q.io/a:1".into(), Pull::after(50));
+        if line.starts_with("--allow") {
+            for name in ["n01", "n10"] {
+                let fails = Pull::fails("manifest unknown");
+                world.registry_at.insert((name.into(), "q.io/a:1".into()), fails);
+            }
+        }
+        run(&world.share(), &args(line)).expect(0, &["ready"]);
+    }
+}
+
+/// What a late node lacks is pulled while others may be for want of news.
+#[test]
+fn a_late_node_is_pulled_for_before_news_are_waited_for() {
+    let mut world = nodes(3);
+    world.nodes.get_mut("n3").expect("one of three").ready = false;
+    world.registry.insert("q.io/a:1".into(), Pull::after(5));
+    world.registry_at.insert(("n4".into(), "q.io/a:1".into()), Pull::after(100));
+    world.outages.push(away(0, 20));
+    world.at(25, Happening::Join(Box::new(ModelNode::new("n4"))));
+    run(&world.share(), &args("--timeout 200s q.io/a:1")).expect(0, &["ready"]);
+}
+
+/// An API server that flaps gives nobody rights back.
+#[test]
+fn rights_that_are_withdrawn_end_it_soon_although_the_api_server_flaps() {
+    let mut world = nodes(2);
+    world.registry.insert("q.io/a:1".into(), Pull::after(1000));
+    world.at(20, Happening::WithdrawRights);
+    for time in (20..270).step_by(4) {
+        let from = Duration::from_secs(time);
+        let until = from + Duration::from_millis(600);
+        world.outages.push(Outage { from, until, kind: FaultKind::Transport });
+    }
+    let ended = attempt(&world.share(), &args("q.io/a:1"));
+    ended.expect(1, &["withdrawn"]);
+    assert!(ended.took < Duration::from_secs(40), "{:?}", ended.took);
+}
+
+/// Neither events that can not be had nor a webhook that is down nor a single request that times
+/// out after 10 s say that the API server was away: a node that dies then is waited for no longer.
 #[test]
 fn a_node_that_dies_is_dropped_although_some_requests_fail() {
-    for (request, skip, times, seconds) in
-        [("list events", 0, usize::MAX, 30), ("get daemonset", 8, 1, 10)]
-    {
+    let hangs = |seconds| FaultKind::Hang(Duration::from_secs(seconds));
+    let message = "Internal error occurred: failed calling webhook \"v.example\": no endpoints";
+    let webhook = FaultKind::Status { code: 500, message, retry_after: None };
+    for (fault, dies_at) in [
+        (fault("list events", 0, usize::MAX, hangs(30)), 15),
+        (fault("get daemonset", 8, 1, hangs(10)), 15),
+        (fault("create daemonset", 0, 8, webhook), 40),
+    ] {
         let mut world = nodes(3);
         world.registry.insert("q.io/a:1".into(), Pull::after(20));
         world.registry_at.insert(("n3".into(), "q.io/a:1".into()), Pull::after(10_000));
-        world.at(15, Happening::SetReady("n3", false));
-        let hangs = FaultKind::Hang(Duration::from_secs(seconds));
-        world.faults.push(fault(request, skip, times, hangs));
-        let ended = attempt(&world.share(), &args("--timeout 120s q.io/a:1"));
+        world.at(dies_at, Happening::SetReady("n3", false));
+        world.faults.push(fault);
+        let ended = attempt(&world.share(), &args("--timeout 140s q.io/a:1"));
         ended.expect(0, &["ready: `q.io/a:1` on 2 nodes"]);
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use prepull::puller::OwnerReference;
 
-use crate::bench::{Ended, args, args_with, attempt, nodes, run};
-use crate::model::{Pull, World, epoch};
+use crate::bench::{Ended, args, args_with, attempt, nodes, of_an_earlier_try, run};
+use crate::model::{Fault, FaultKind, Pull, World, epoch};
 
 /// Two groups, so that a stop may come in between them.
 fn settings() -> &'static str {
@@ -153,4 +153,22 @@ fn what_an_earlier_try_may_have_made_is_not_told_to_be_left() {
     let ended = attempt(&world.share(), &args("q.io/a:1"));
     ended.expect(3, &["time ran out"]);
     assert!(!ended.says("may be left"), "{:#?}", ended.lines);
+}
+
+/// The page behind it can not be had.
+#[test]
+fn what_was_seen_of_an_earlier_try_is_told_to_be_left() {
+    let mut world = nodes(2);
+    world.page = 1;
+    world.plant(of_an_earlier_try());
+    let mut of_another = of_an_earlier_try();
+    of_another["metadata"]["name"] = "demo-other-1".into();
+    of_another["metadata"]["labels"]["prepull.dev/run"] = "other".into();
+    world.plant(of_another);
+    for request in ["list daemonsets continue", "get daemonset"] {
+        let kind = FaultKind::Unusable;
+        world.faults.push(Fault { request, skip: 0, times: usize::MAX, kind });
+    }
+    let ended = attempt(&world.share(), &args("q.io/a:1"));
+    assert!(ended.says("`demo-0f8fad5bd9-1` may be left"), "{:#?}", ended.lines);
 }
