@@ -201,7 +201,7 @@ impl Report {
         let mut report = Self {
             version: SCHEMA_VERSION,
             outcome: end.word,
-            exit_code: exit as u8,
+            exit_code: end.exit as u8,
             elapsed_milliseconds: run.elapsed().as_millis() as u64,
             nodes,
             images,
@@ -212,6 +212,7 @@ impl Report {
         report.notes.extend(report.images.iter().filter_map(ImageReport::moved_tag));
         report.verdict = one_line(&report.sentence(config, run, &outcome));
         if exit != end.exit {
+            report.exit_code = exit as u8;
             report.verdict += " (exit code 0 by the failure policy `Ignore`)";
         }
         report
@@ -355,7 +356,7 @@ impl Report {
                         "check that the API server answers"
                     }
                     Some(_) => "look at what keeps it",
-                    None if self.failures.first().is_some_and(|it| !it.may_pass()) => {
+                    None if !self.failures.is_empty() && !self.failures.iter().any(may_pass) => {
                         return format!("failed: time ran out after {timeout}: {why}");
                     }
                     None if config.owner.is_none() => {
@@ -552,15 +553,6 @@ impl DigestReport {
 }
 
 impl FailureReport {
-    /// Whether more time may help.
-    fn may_pass(&self) -> bool {
-        match self.lack {
-            Lack::FailedForGood => false,
-            Lack::Failed => true,
-            Lack::Pending => self.advice.is_empty(),
-        }
-    }
-
     fn line(&self, names_shown: usize) -> String {
         let Self { image, nodes: names, message, advice, item, lack } = self;
         let image = match item {
@@ -577,6 +569,15 @@ impl FailureReport {
             line = format!("{line}: {advice}");
         }
         line
+    }
+}
+
+/// Whether more time may help.
+fn may_pass(failure: &FailureReport) -> bool {
+    match failure.lack {
+        Lack::FailedForGood => false,
+        Lack::Failed => true,
+        Lack::Pending => failure.advice.is_empty(),
     }
 }
 

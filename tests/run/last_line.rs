@@ -115,6 +115,8 @@ fn what_is_unknown_and_allowed_is_said_to_be() {
         "{unknown}: find out with `prepull run`, or take it for present with `--allow-unknown`"
     );
     ends(world(), &args("check q.io/a:latest"), 1, &verdict);
+    let verdict = format!("{verdict} (exit code 0 by the failure policy `Ignore`)");
+    ends(world(), &args("check --failure-policy Ignore q.io/a:latest"), 0, &verdict);
     let verdict = format!("{unknown}: allowed by `--allow-unknown`");
     ends(world(), &args("check --allow-unknown q.io/a:latest"), 0, &verdict);
 }
@@ -130,10 +132,20 @@ fn at_the_deadline_it_says_what_would_help() {
          room: 0/3 nodes are available: {INSUFFICIENT}: make room there, or lower `puller.resources`"
     );
     ends(world, &args("--timeout 60s q.io/a:1"), 3, &verdict);
+    let rerun = ": a rerun goes on where this one stopped; for more time raise";
     let mut world = nodes(1);
     world.registry.insert("q.io/a:1".into(), Pull::after(1000));
     let ended = attempt(&world.share(), &args("--timeout 60s q.io/a:1"));
-    ended.expect(3, &["the pull has not ended: a rerun goes on where this one stopped; for more"]);
+    ended.expect(3, &["the pull has not ended", rerun]);
+    // It helps one of three.
+    let mut world = nodes(3);
+    for name in ["n1", "n2"] {
+        let node = world.nodes.get_mut(name).expect("one of three");
+        (node.has_room, node.lack) = (false, INSUFFICIENT);
+    }
+    world.registry.insert("q.io/a:1".into(), Pull::after(1000));
+    let ended = attempt(&world.share(), &args("--timeout 60s q.io/a:1"));
+    ended.expect(3, &["on 2 nodes (n1, n2) yet", "make room there", rerun]);
 }
 
 #[test]
