@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use crate::evidence::{Event, Pod};
 use crate::node::Node;
 use crate::puller::{DaemonSet, OwnerReference, Puller};
+use crate::verdict::WEBHOOK_IS_DOWN;
 
 /// The requests a run makes, one method each. Every method sends one request and waits for its
 /// answer; retrying is the run's decision, not the cluster's.
@@ -144,11 +145,9 @@ impl ApiError {
     }
 
     /// Whether the API server has asked an admission webhook that did not answer.
-    ///
-    /// Source: `ErrCallingWebhook` in `apiserver/pkg/util/webhook`.
     pub fn is_for_want_of_a_webhook(&self) -> bool {
         match &self.cause {
-            Cause::Status { message, .. } => message.contains("failed calling webhook"),
+            Cause::Status { message, .. } => message.contains(WEBHOOK_IS_DOWN),
             _ => false,
         }
     }

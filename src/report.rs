@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::cluster::EventKind;
 use crate::run::{Config, Dropped, GroupRun, Item, Mode, Outcome, Run, Target};
 use crate::survey::{Holders, Lacking, Presence, Survey};
-use crate::verdict::{CHECK_ACCESS, CHECK_NAME, Outlook, refusal_advice};
+use crate::verdict::{CHECK_ACCESS, CHECK_NAME, Outlook, WEBHOOK_IS_DOWN, refusal_advice};
 use crate::words::{NAMES_SHOWN, cut, list_of, nodes, one_line, some_of};
 
 /// The version of the JSON report; it grows when a field changes its meaning or goes.
@@ -349,9 +349,7 @@ impl Report {
                 };
                 let timeout = humantime::format_duration(config.timeout);
                 let advice = match run.fault() {
-                    Some(fault) if fault.contains("failed calling webhook") => {
-                        refusal_advice(fault)
-                    }
+                    Some(fault) if fault.contains(WEBHOOK_IS_DOWN) => refusal_advice(fault),
                     Some(fault) if fault.starts_with("cannot ") => {
                         "check that the API server answers"
                     }

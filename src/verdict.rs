@@ -157,7 +157,7 @@ pub const GAP: char = '…';
 /// Texts of what refuses a pod before it is made, in lower case, with what to do. What webhooks and
 /// policies say is anybody's, so they come first.
 pub const REFUSALS: [(&str, &str); 10] = [
-    ("failed calling webhook", "mend the webhook, or let it pass over the namespace"),
+    (WEBHOOK_IS_DOWN, "mend the webhook, or let it pass over the namespace"),
     ("admission webhook \"", "let the webhook pass pods that are labelled `prepull.dev/run`"),
     ("validatingadmissionpolicy '", "let the policy pass pods that are labelled `prepull.dev/run`"),
     ("exceeded quota: ", "raise the quota, or lower `puller.resources`"),
@@ -174,6 +174,11 @@ pub const REFUSALS: [(&str, &str); 10] = [
     ("error looking up service account ", "create it, or correct `puller.serviceAccountName`"),
     ("no priorityclass with name ", "create it, or correct `puller.priorityClassName`"),
 ];
+
+/// How the API server says that an admission webhook did not answer.
+///
+/// Source: `ErrCallingWebhook` in `apiserver/pkg/util/webhook`.
+pub const WEBHOOK_IS_DOWN: &str = "failed calling webhook";
 
 /// What to do about a pod that may not be made.
 pub fn refusal_advice(message: &str) -> &'static str {

@@ -667,13 +667,13 @@ impl<'a> Run<'a> {
     pub fn notes(&self) -> Vec<String> {
         let homeless = self.survey.iter().flat_map(|survey| {
             let groups = survey.groups.iter().enumerate();
-            groups.filter_map(|(group, found)| self.no_place(survey, group, found))
+            groups.filter_map(|(group, found)| self.without_nodes(survey, group, found))
         });
         self.left().into_iter().chain(homeless).chain(self.notes.iter().cloned()).collect()
     }
 
     /// Says that a group has no node, although others have.
-    fn no_place(&self, survey: &Survey, group: usize, found: &GroupSurvey) -> Option<String> {
+    fn without_nodes(&self, survey: &Survey, group: usize, found: &GroupSurvey) -> Option<String> {
         let targets = self.groups.get(group).map(|it| &it.targets);
         let had_some = targets.is_some_and(|it| !it.nodes.is_empty() || !it.dropped.is_empty());
         let is_homeless = found.eligible.is_empty() && survey.n_eligible() > 0 && !had_some;

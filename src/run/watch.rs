@@ -384,10 +384,12 @@ impl Run<'_> {
         let unfinished = self.unfinished_names();
         let n_done = n_targets.saturating_sub(unfinished.len());
         let names = some_of(unfinished.iter().map(String::as_str));
-        let whys = self.groups.iter().flat_map(|group| {
-            group.targets.unfinished().map(|(name, target)| group.why(name, target))
-        });
-        let why = whys.into_iter().next().unwrap_or_default();
+        let why = self
+            .groups
+            .iter()
+            .flat_map(|group| group.targets.unfinished().map(|(name, it)| group.why(name, it)))
+            .next()
+            .unwrap_or_default();
         let seconds = Duration::from_secs(self.now.elapsed.as_secs());
         let time = humantime::format_duration(seconds);
         let n_targets = nodes(n_targets);

@@ -537,6 +537,9 @@ fn the_verdict_counts_the_nodes_that_hold_the_images() {
 
 // === Pods that are older than their nodes ===
 
+/// An image that no list of a node tells anything of.
+const ALWAYS: &str = r#"{"images": [{"image": "q.io/a:1", "pullPolicy": "Always"}]}"#;
+
 /// A machine pulls within a second, and its successor of the same name takes a minute.
 fn first_quick_then_slow(world: &mut World, name: &'static str, replaced_at: u64) {
     let image = "q.io/a:1";
@@ -574,8 +577,7 @@ fn the_pod_of_a_machine_that_was_cordoned_proves_nothing_of_the_next() {
 /// The second try takes over a puller that names a node which is not ready.
 #[test]
 fn the_pod_of_a_machine_that_an_earlier_try_knew_proves_nothing_of_the_next() {
-    let always = r#"{"images": [{"image": "q.io/a:1", "pullPolicy": "Always"}]}"#;
-    for args in [args("q.io/a:1"), args_with("", always)] {
+    for args in [args("q.io/a:1"), args_with("", ALWAYS)] {
         let mut world = nodes(3);
         world.pace.start = Duration::from_secs(20);
         world.registry.insert("q.io/a:1".into(), Pull::after(60));
@@ -621,17 +623,15 @@ fn a_node_that_was_left_out_and_came_is_not_left_out() {
 #[test]
 fn pods_are_made_anew_only_when_they_can_be_younger_than_their_nodes() {
     for ahead in [5, 40] {
-        let settings = r#"{"images": [{"image": "q.io/a:1", "pullPolicy": "Always"}]}"#;
         let mut world = pulling_for(10);
         world.nodes.get_mut("n2").expect("one of three").created = epoch() + seconds(ahead);
         let world = world.share();
-        run(&world, &args_with("", settings)).expect(0, &["ready"]);
+        run(&world, &args_with("", ALWAYS)).expect(0, &["ready"]);
         assert_eq!(world.borrow().count("create daemonset"), 2, "{ahead}");
     }
     let mut world = pulling_for(10);
     world.nodes.get_mut("n2").expect("one of three").created = epoch() + seconds(1000);
-    let settings = r#"{"images": [{"image": "q.io/a:1", "pullPolicy": "Always"}]}"#;
-    let ended = attempt(&world.share(), &args_with("", settings));
+    let ended = attempt(&world.share(), &args_with("", ALWAYS));
     ended.expect(3, &["on 1 node (n2) yet: its pod was made for another machine of this name"]);
 }
 
